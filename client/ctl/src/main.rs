@@ -1,0 +1,3 @@
+//! Command line of peermemd: status, regions, leases, map, verify.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
+

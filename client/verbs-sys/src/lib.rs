@@ -1,0 +1,2 @@
+//! The libibverbs ABI: structs, constants and symbols found at run time. Nothing else.
+#![allow(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The peer-memory manager: decides who may map device memory for which device.
+
+fn main() {}

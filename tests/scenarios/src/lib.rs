@@ -1,0 +1,2 @@
+//! Scenarios that run inside the guest machine, against real devices.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Project tasks: demo, test, vm.
+
+fn main() {}
