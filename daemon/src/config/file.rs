@@ -85,8 +85,8 @@ pub(super) struct Registered {
 
 impl Default for Registered {
     fn default() -> Self {
-        // `amdgpu`, `i915` and `xe` export through DRM's helpers under their module's name or `drm`, for VRAM and system
-        // memory alike: an administrator who trusts their users to register VRAM only can add them.
+        // DRM drivers export VRAM and system memory through the same calls, and the kernel doesn't tell which: an
+        // administrator who trusts their users to register VRAM only can add them.
         Self { exporters: ["nvidia", "vfio_pci_core"].map(str::to_owned).into() }
     }
 }

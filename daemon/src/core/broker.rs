@@ -60,6 +60,16 @@ impl<R: Routes> Broker<R> {
         }
     }
 
+    /// The topology.
+    pub fn routes(&self) -> &R {
+        &self.routes
+    }
+
+    /// The topology, to bring it up to date.
+    pub fn routes_mut(&mut self) -> &mut R {
+        &mut self.routes
+    }
+
     /// Takes one input; what must be done about it comes back, in order.
     pub fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();

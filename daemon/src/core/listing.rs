@@ -3,7 +3,7 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use peermem_proto::{
-    Lease, LeaseId, Region, RegionName,
+    Lease, LeaseId, ProviderKind, Region, RegionName,
     call::{LeasePage, RegionPage},
 };
 
@@ -37,6 +37,11 @@ impl<R: Routes> Broker<R> {
     /// Every active lease.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values().filter(|entry| entry.is_active()).map(|entry| &entry.lease)
+    }
+
+    /// Where a region's memory comes from.
+    pub fn provider_of(&self, region: &RegionName) -> Option<ProviderKind> {
+        self.regions.get(region).map(|region| region.spec.provider)
     }
 
     /// How many leases there are.
