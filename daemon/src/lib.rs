@@ -4,8 +4,6 @@
 //! that come back with the help of the [`provider`]s. [`config`] and [`metrics`] stand beside it; [`sys`] holds every
 //! unsafe line.
 
-
-
 pub mod config;
 pub mod core;
 pub mod metrics;

@@ -8,8 +8,8 @@ use peermem_proto::{
     varlink::{CallError, ServiceError},
 };
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::core::{Broker, Routes};
@@ -39,7 +39,8 @@ impl Metrics {
     /// When two metrics share a name: a mistake of this file, which a test would find.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let gauges =
+            |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
         let metrics = Self {
             regions: gauges("peermem_regions", "Regions now known.", &["provider"])?,
             region_size: GaugeVec::new(
@@ -47,7 +48,10 @@ impl Metrics {
                 &["region", "provider"],
             )?,
             region_leased: GaugeVec::new(
-                Opts::new("peermem_region_leased_bytes", "Bytes of a region that are leased; overlaps count twice."),
+                Opts::new(
+                    "peermem_region_leased_bytes",
+                    "Bytes of a region that are leased; overlaps count twice.",
+                ),
                 &["region", "provider"],
             )?,
             leases: gauges("peermem_leases", "Leases now held.", &["method"])?,
@@ -68,7 +72,10 @@ impl Metrics {
                 &["method"],
             )?,
             connections: IntGauge::new("peermem_connections", "Clients now connected.")?,
-            connections_made: IntCounter::new("peermem_connections_total", "Connections admitted since the start.")?,
+            connections_made: IntCounter::new(
+                "peermem_connections_total",
+                "Connections admitted since the start.",
+            )?,
             registry,
         };
         let build = gauges("peermem_build_info", "Always 1; the version is in the label.", &["version"])?;

@@ -60,11 +60,6 @@ impl<R: Routes> Broker<R> {
         }
     }
 
-    /// The topology.
-    pub fn routes(&self) -> &R {
-        &self.routes
-    }
-
     /// The topology, to bring it up to date.
     pub fn routes_mut(&mut self) -> &mut R {
         &mut self.routes

@@ -67,7 +67,9 @@ pub(super) fn error_reply(error: &CallError) -> Outgoing {
 pub(super) fn not_a_call(why: &str) -> CallError {
     CallError::Service {
         error: ServiceError::InvalidParameter { parameter: "(message)".to_owned() },
-        message: format!("a varlink call was expected, such as {{\"method\":\"org.varlink.service.GetInfo\"}}: {why}"),
+        message: format!(
+            "a varlink call was expected, such as {{\"method\":\"org.varlink.service.GetInfo\"}}: {why}"
+        ),
     }
 }
 
@@ -93,7 +95,10 @@ fn dispatch(shell: &mut Shell, session: SessionId, call: &CallMessage<'_>, fds: 
             if requested != PROTOCOL_VERSION {
                 return Err(Refusal::UnsupportedVersion { requested, supported: PROTOCOL_VERSION }.into());
             }
-            reply(&call::HelloReply { protocol: PROTOCOL_VERSION, version: env!("CARGO_PKG_VERSION").to_owned() })
+            reply(&call::HelloReply {
+                protocol: PROTOCOL_VERSION,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            })
         }
         call::GetStatus::METHOD => {
             parameters::<call::GetStatus>(call)?;
@@ -119,7 +124,10 @@ fn dispatch(shell: &mut Shell, session: SessionId, call: &CallMessage<'_>, fds: 
             let request: call::Register = parameters(call)?;
             let fd = fds.pop().filter(|_| request.dmabuf_fd == 0).ok_or_else(|| CallError::Service {
                 error: ServiceError::InvalidParameter { parameter: "dmabuf_fd".to_owned() },
-                message: format!("dmabuf_fd is {}: expected 0, the index of the one descriptor", request.dmabuf_fd),
+                message: format!(
+                    "dmabuf_fd is {}: expected 0, the index of the one descriptor",
+                    request.dmabuf_fd
+                ),
             })?;
             reply(&shell.register(session, &request, fd)?)
         }
@@ -174,5 +182,6 @@ fn reply<R: Serialize>(parameters: &R) -> Handled {
 /// The bytes of a reply. The types hold nothing that JSON can't, so a failure is a mistake of this program; the client is
 /// told rather than left waiting.
 pub(super) fn encode<R: Serialize>(parameters: &R) -> Vec<u8> {
-    encode_reply(parameters, false).unwrap_or_else(|error| not_a_call(&error.to_string()).to_wire().to_string().into())
+    encode_reply(parameters, false)
+        .unwrap_or_else(|error| not_a_call(&error.to_string()).to_wire().to_string().into())
 }

@@ -32,11 +32,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Outside of a `tokio::task::LocalSet`.
 pub async fn serve(shell: Shared, listener: UnixListener, mut stop: watch::Receiver<bool>) {
     let mut sessions = JoinSet::new();
+    let for_clients = stop.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    sessions.spawn_local(session::serve(Rc::clone(&shell), stream, stop.clone()));
+                    sessions.spawn_local(session::serve(Rc::clone(&shell), stream, for_clients.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");

@@ -7,8 +7,7 @@ use std::{
 };
 
 use peermem_proto::{
-    Event, Initiator, LeaseId, Owner, PROTOCOL_VERSION, Refusal, RegionName, call, status::Status,
-    varlink::CallError,
+    Event, LeaseId, Owner, PROTOCOL_VERSION, Refusal, RegionName, call, status::Status, varlink::CallError,
 };
 use tokio::sync::broadcast;
 
@@ -132,16 +131,20 @@ impl Shell {
         }
     }
 
-    pub(super) fn map(&mut self, session: SessionId, request: call::Map) -> Result<(call::MapReply, Carved), CallError> {
-        if request.initiator != Initiator::Emulated || self.emulation {
-            self.broker.routes_mut().refresh_unless(|snapshot| snapshot.has_initiator(&request.initiator));
-        }
+    pub(super) fn map(
+        &mut self,
+        session: SessionId,
+        request: call::Map,
+    ) -> Result<(call::MapReply, Carved), CallError> {
+        // Devices come and go; an unknown one is looked for before the core refuses it.
+        self.broker.routes_mut().has_initiator(&request.initiator);
         let initiator = request.initiator.clone();
         let region = request.region.clone();
         match self.call(|ticket| Input::Map(session, ticket, request))? {
             Answer::Granted(lease) => {
                 // `run` has put it there before the core granted the lease.
-                let carved = self.carved.remove(&lease.id).ok_or(Refusal::UnknownLease { lease: lease.id })?;
+                let carved =
+                    self.carved.remove(&lease.id).ok_or(Refusal::UnknownLease { lease: lease.id })?;
                 self.metrics.mapped(&lease);
                 tracing::info!(
                     lease = %lease.id, %region, %initiator, length = %lease.length, route = %lease.route,
@@ -164,8 +167,7 @@ impl Shell {
         request: &call::Register,
         fd: std::os::fd::OwnedFd,
     ) -> Result<call::RegisterReply, CallError> {
-        self.broker.routes_mut().refresh_unless(|snapshot| snapshot.has_function(request.device));
-        if !self.broker.routes().has_function(request.device) {
+        if !self.broker.routes_mut().has_function(request.device) {
             return Err(Refusal::UnknownDevice { device: request.device }.into());
         }
         let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
@@ -180,7 +182,11 @@ impl Shell {
         }
     }
 
-    pub(super) fn unregister(&mut self, session: SessionId, region: RegionName) -> Result<call::Empty, CallError> {
+    pub(super) fn unregister(
+        &mut self,
+        session: SessionId,
+        region: RegionName,
+    ) -> Result<call::Empty, CallError> {
         self.call(|ticket| Input::Unregister(session, ticket, region)).map(|_| call::Empty {})
     }
 
