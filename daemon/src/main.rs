@@ -9,7 +9,7 @@ mod run;
 fn main() -> ExitCode {
     let args = <args::Args as clap::Parser>::parse();
     logging::start(&args.log);
-    match run::run(args) {
+    match run::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

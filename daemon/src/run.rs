@@ -2,11 +2,14 @@
 
 use std::{
     cell::RefCell,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use anyhow::{Context, Result};
+use peermem_proto::socket_path::{SYSTEM_SOCKET, check_folder, user_socket};
 use peermem_topology::ConfigSpaces;
 use peermemd::{
     config::{self, DEFAULT_PATH, Settings},
@@ -27,8 +30,8 @@ use crate::args::Args;
 const SYSFS: &str = "/sys";
 
 /// Runs until a signal says stop.
-pub(crate) fn run(args: Args) -> Result<()> {
-    let settings = settings(&args)?;
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let settings = settings(args)?;
     if args.check_config {
         println!("{}: good", args.config.display());
         return Ok(());
@@ -45,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(args, settings, spaces))
+    local.block_on(&runtime, serve(&settings, spaces))
 }
 
 fn settings(args: &Args) -> Result<Settings> {
@@ -81,14 +84,14 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(args: Args, settings: Settings, spaces: ConfigSpaces) -> Result<()> {
-    let path = settings.socket.clone().unwrap_or_else(default_socket);
+async fn serve(settings: &Settings, spaces: ConfigSpaces) -> Result<()> {
+    let path = settings.socket.clone().map_or_else(default_socket, Ok)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let topology = LiveTopology::new(SYSFS.into(), spaces);
-    let mut shell = Shell::new(&settings, topology, Metrics::new()?);
-    add_regions(&mut shell, &settings)?;
+    let mut shell = Shell::new(settings, topology, Metrics::new()?);
+    add_regions(&mut shell, settings)?;
     let shell = Rc::new(RefCell::new(shell));
 
     if let Some(address) = settings.metrics {
@@ -113,7 +116,6 @@ async fn serve(args: Args, settings: Settings, spaces: ConfigSpaces) -> Result<(
     stop.send_replace(true);
     serving.await.context("the server failed")?;
     drop(guard);
-    drop(args);
     Ok(())
 }
 
@@ -136,6 +138,23 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
-fn default_socket() -> PathBuf {
-    PathBuf::from("/run/peermemd/peermemd.sock")
+/// The system's socket for root, and for everyone else one of their own, in a folder that only they may write to.
+fn default_socket() -> Result<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    if uid == 0 {
+        return Ok(SYSTEM_SOCKET.into());
+    }
+    let path = user_socket(uid, std::env::var_os("XDG_RUNTIME_DIR").as_deref());
+    if let Some(folder) = path.parent() {
+        if let Err(error) = fs::DirBuilder::new().mode(0o700).create(folder)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error).with_context(|| format!("can't create {}", folder.display()));
+        }
+        let found =
+            fs::symlink_metadata(folder).with_context(|| format!("can't look at {}", folder.display()))?;
+        check_folder(uid, found.uid(), found.mode())
+            .with_context(|| format!("{} can't be trusted with the socket", folder.display()))?;
+    }
+    Ok(path)
 }

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, rc::Rc};
 
 use peermem_proto::{
-    Event, PROTOCOL_VERSION, Refusal,
+    Event, Owner, PROTOCOL_VERSION, Refusal,
     call::{self, Call},
     interface,
     varlink::{CallError, CallMessage, ServiceError, encode_reply},
@@ -34,7 +34,7 @@ enum Reply {
 }
 
 /// Does what `message` asks.
-pub(super) fn handle(shell: &Shared, session: SessionId, message: Message) -> Outcome {
+pub(super) fn handle(shell: &Shared, session: SessionId, owner: Owner, message: Message) -> Outcome {
     let began = std::time::Instant::now();
     let mut shell = shell.borrow_mut();
     let call: CallMessage<'_> = match serde_json::from_slice(&message.bytes) {
@@ -52,7 +52,9 @@ pub(super) fn handle(shell: &Shared, session: SessionId, message: Message) -> Ou
         _ if call.oneway => Outcome::Silence,
         Ok(Reply::Message(bytes, fd)) => Outcome::Reply(Outgoing::new(bytes, Vec::from_iter(fd))),
         Err(error) => {
-            tracing::info!(method = %call.method, code = %error.code(), reason = %error, "call refused");
+            tracing::info!(
+                method = %call.method, code = %error.code(), uid = owner.uid, pid = owner.pid, "call refused: {error}"
+            );
             Outcome::Reply(error_reply(&error))
         }
     }

@@ -90,7 +90,7 @@ impl Session {
             }
             received => received?,
         };
-        match handle(&self.shell, id, message) {
+        match handle(&self.shell, id, self.peer.owner, message) {
             Outcome::Reply(reply) => self.send(reply).await,
             Outcome::Silence => Ok(()),
             Outcome::Stream(events) => self.stream(events).await,
