@@ -1,4 +1,5 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
+<<<<<<< HEAD
 //!
 //! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
 //! by [`Lease::mapping`]. With the feature `async`, [`aio::Client`] does the same without blocking.
@@ -38,3 +39,5 @@ pub use connection::{
 pub use lease::Lease;
 pub use mapping::{CopyError, Mapping, MappingError};
 pub use peermem_proto as proto;
+=======
+>>>>>>> vm
