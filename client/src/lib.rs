@@ -1,5 +1,4 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
-<<<<<<< HEAD
 //!
 //! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
 //! by [`Lease::mapping`]. With the feature `async`, [`aio::Client`] does the same without blocking.
@@ -13,7 +12,7 @@
 //!     println!("{}: {} of {} free", region.name, region.free, region.size);
 //! }
 //! let request = Map::new(
-//!     "nvme-0000:3b:00.0".parse()?,
+//!     "p2pmem-0000:3b:00.0".parse()?,
 //!     Extent::Size(ByteLen::new(4 << 20)),
 //!     Initiator::Rdma("mlx5_0".parse()?),
 //!     Direction::Bidirectional,
@@ -39,5 +38,3 @@ pub use connection::{
 pub use lease::Lease;
 pub use mapping::{CopyError, Mapping, MappingError};
 pub use peermem_proto as proto;
-=======
->>>>>>> vm
