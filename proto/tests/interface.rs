@@ -1,4 +1,5 @@
 //! The interface definition describes what is really sent: every type is turned into JSON and held against it.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 
