@@ -12,7 +12,7 @@
 //!     println!("{}: {} of {} free", region.name, region.free, region.size);
 //! }
 //! let request = Map::new(
-//!     "nvme-0000:3b:00.0".parse()?,
+//!     "p2pmem-0000:3b:00.0".parse()?,
 //!     Extent::Size(ByteLen::new(4 << 20)),
 //!     Initiator::Rdma("mlx5_0".parse()?),
 //!     Direction::Bidirectional,
