@@ -167,10 +167,10 @@ impl Shell {
         request: &call::Register,
         fd: std::os::fd::OwnedFd,
     ) -> Result<call::RegisterReply, CallError> {
+        let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
         if !self.broker.routes_mut().has_function(request.device) {
             return Err(Refusal::UnknownDevice { device: request.device }.into());
         }
-        let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
         let spec = registered_spec(request, &dmabuf);
         match self.call(|ticket| Input::Register(session, ticket, spec))? {
             Answer::Registered(region) => {
