@@ -224,7 +224,7 @@ static int testgpu_dereg_mr(struct ib_mr *mr, struct ib_udata *udata)
 	if (!hooked)
 		return ret;
 
-	/* Refused: a memory window is still bound to it. */
+	/* The driver may refuse (a bound memory window), and the region lives on. */
 	if (ret) {
 		hooked_mr_insert(hooked);
 		return ret;
