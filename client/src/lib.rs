@@ -1,2 +1,1 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
-
