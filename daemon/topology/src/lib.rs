@@ -1,0 +1,2 @@
+//! The PCI tree from sysfs, and the route between any two of its devices.
+#![forbid(unsafe_code)]

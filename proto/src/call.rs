@@ -1,0 +1,213 @@
+//! The calls of `io.peermem.Broker`: parameters and replies, one pair a call.
+//!
+//! File descriptors travel beside the message (`SCM_RIGHTS`); a field named `*_fd` is the index of its descriptor
+//! among those that came with the same message, as systemd's varlink interfaces have it.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    Direction, Event, Extent, Initiator, Lease, LeaseId, PciAddress, Refusal, Region, RegionName, Sharing,
+    size::{ByteLen, ByteRange},
+    status::Status,
+};
+
+/// A call: its parameters' type names its method and its reply.
+pub trait Call: Serialize + DeserializeOwned {
+    /// The full method name.
+    const METHOD: &'static str;
+    /// What comes back, at once or once an event.
+    type Reply: Serialize + DeserializeOwned;
+}
+
+macro_rules! calls {
+    ($($params:ident => $method:literal -> $reply:ty;)*) => {
+        $(impl Call for $params {
+            const METHOD: &'static str = concat!("io.peermem.Broker.", $method);
+            type Reply = $reply;
+        })*
+        /// Every method of the interface, by its full name.
+        pub const METHODS: &[&str] = &[$(<$params as Call>::METHOD),*];
+    };
+}
+
+calls! {
+    Hello => "Hello" -> HelloReply;
+    GetStatus => "GetStatus" -> Status;
+    ListRegions => "ListRegions" -> RegionPage;
+    ListLeases => "ListLeases" -> LeasePage;
+    Map => "Map" -> MapReply;
+    Unmap => "Unmap" -> Empty;
+    Register => "Register" -> RegisterReply;
+    Unregister => "Unregister" -> Empty;
+    Watch => "Watch" -> WatchReply;
+}
+
+/// Nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// Says which protocol version the client speaks; refused with [`Refusal::UnsupportedVersion`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The version that the client was written for.
+    pub protocol: u32,
+}
+
+/// The answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloReply {
+    /// The version that both now speak.
+    pub protocol: u32,
+    /// The daemon's own version.
+    pub version: String,
+}
+
+/// Asks for the daemon's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetStatus {}
+
+/// Asks for one page of the regions, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListRegions {
+    /// Only names after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<RegionName>,
+}
+
+/// One page of regions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionPage {
+    /// In the order of their names.
+    pub regions: Vec<Region>,
+    /// Whether more follow the last one.
+    pub more: bool,
+}
+
+/// Asks for one page of the leases, by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListLeases {
+    /// Only numbers after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<LeaseId>,
+}
+
+/// One page of leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasePage {
+    /// In the order of their numbers.
+    pub leases: Vec<Lease>,
+    /// Whether more follow the last one.
+    pub more: bool,
+}
+
+/// `map_resource`: asks for a mapping of `region` that `initiator` may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    /// The region.
+    pub region: RegionName,
+    /// Where the range starts, in a window; absent in a pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<ByteLen>,
+    /// How many bytes; absent with `offset` absent too: the whole window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<ByteLen>,
+    /// The device that does the DMA.
+    pub initiator: Initiator,
+    /// What that device does.
+    pub direction: Direction,
+}
+
+impl Map {
+    /// A mapping of `extent`.
+    pub fn new(region: RegionName, extent: Extent, initiator: Initiator, direction: Direction) -> Self {
+        let (offset, length) = match extent {
+            Extent::Size(size) => (None, Some(size)),
+            Extent::Range(range) => (Some(range.offset()), Some(range.length())),
+            Extent::Whole => (None, None),
+        };
+        Self { region, offset, length, initiator, direction }
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::BadExtent`] for an offset without a length, or a range that ends past 2^64 - 1.
+    pub fn extent(&self) -> Result<Extent, Refusal> {
+        match (self.offset, self.length) {
+            (None, Some(size)) => Ok(Extent::Size(size)),
+            (None, None) => Ok(Extent::Whole),
+            (Some(_), None) => Err(Refusal::BadExtent { why: "an offset needs a length".to_owned() }),
+            (Some(offset), Some(length)) => ByteRange::new(offset, length)
+                .map(Extent::Range)
+                .ok_or_else(|| Refusal::BadExtent { why: "offset + length exceeds 2^64 - 1".to_owned() }),
+        }
+    }
+}
+
+/// A granted mapping. One descriptor comes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapReply {
+    /// The lease, with method, route and revocation class.
+    pub lease: Lease,
+    /// The index of the descriptor: a dma-buf for [`crate::Method::Dmabuf`], else something to mmap.
+    pub memory_fd: u32,
+    /// Where the mapping starts inside the descriptor, in bytes: an offset for mmap or `ibv_reg_dmabuf_mr`.
+    pub memory_offset: ByteLen,
+}
+
+/// Gives a lease back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unmap {
+    /// The lease.
+    pub lease: LeaseId,
+}
+
+/// Offers a dma-buf of device memory as a region, for as long as this connection lives. One descriptor comes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// What the region shall be called.
+    pub name: RegionName,
+    /// The PCI function that owns the memory. The kernel doesn't tell whose memory a dma-buf is, so its owner does.
+    pub device: PciAddress,
+    /// The index of the dma-buf's descriptor.
+    pub dmabuf_fd: u32,
+    /// Who may map it.
+    #[serde(default)]
+    pub sharing: Sharing,
+}
+
+/// The answer to [`Register`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterReply {
+    /// The region as it is now listed.
+    pub region: Region,
+}
+
+/// Takes a registered region back. Every lease in it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unregister {
+    /// The region.
+    pub region: RegionName,
+}
+
+/// Streams events until the connection closes; call it with `more`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {}
+
+/// One event. The first reply has none: it says that the stream has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchReply {
+    /// What happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
+}
