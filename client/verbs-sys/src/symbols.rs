@@ -1,7 +1,7 @@
 //! The functions of `libibverbs.so.1`, found at run time.
 
 use core::ffi::{c_char, c_int, c_uint, c_void};
-use std::sync::OnceLock;
+use std::{fmt, sync::OnceLock};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
@@ -119,6 +119,12 @@ impl Verbs {
     pub fn get() -> Result<&'static Self, &'static LoadError> {
         static VERBS: OnceLock<Result<Verbs, LoadError>> = OnceLock::new();
         VERBS.get_or_init(|| Self::resolve(Scope::open()?)).as_ref()
+    }
+}
+
+impl fmt::Debug for Verbs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(LIBRARY)
     }
 }
 
