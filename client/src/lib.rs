@@ -1,4 +1,43 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
+//!
+//! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
+//! by [`Lease::mapping`]. With the feature `async`, [`aio::Client`] does the same without blocking.
+//!
+//! ```no_run
+//! use peermem::{Client, proto::{ByteLen, Direction, Extent, Initiator, call::Map}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect()?;
+//! for region in client.regions()? {
+//!     println!("{}: {} of {} free", region.name, region.free, region.size);
+//! }
+//! let request = Map::new(
+//!     "p2pmem-0000:3b:00.0".parse()?,
+//!     Extent::Size(ByteLen::new(4 << 20)),
+//!     Initiator::Rdma("mlx5_0".parse()?),
+//!     Direction::Bidirectional,
+//! );
+//! let lease = client.map(&request)?;
+//! println!("by {}, {}", lease.info().route, lease.info().method);
+//! lease.mapping()?.copy_from_slice(0, b"straight into the drive's buffer")?;
+//! lease.unmap()?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod connection;
 pub mod errno;
+mod lease;
+mod mapping;
+pub mod rdma;
 pub mod verbs;
+
+#[cfg(feature = "async")]
+pub use connection::aio;
+pub use connection::{
+    CallFailed, Client, ConnectError, Connection, ConnectionError, DEFAULT_TIMEOUT, RegisteredRegion,
+    Trouble, Watch,
+};
+pub use lease::Lease;
+pub use mapping::{CopyError, Mapping, MappingError};
+pub use peermem_proto as proto;

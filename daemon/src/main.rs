@@ -1,3 +1,19 @@
-//! The peer-memory manager: decides who may map device memory for which device.
+//! peermemd's command line and its life: read the config, take the socket, serve, drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod args;
+mod logging;
+mod run;
+
+fn main() -> ExitCode {
+    let args = <args::Args as clap::Parser>::parse();
+    logging::start(&args.log);
+    match run::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -52,7 +52,8 @@ serde_by_text!(RegionName);
 #[serde(transparent)]
 pub struct LeaseId(u64);
 
-/// How often a region has appeared under its name. What was made for an older generation is stale.
+/// Tells the appearances of regions apart: it grows each time one appears on the node. What was made for an older
+/// generation of a region is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(u64);

@@ -2,7 +2,8 @@
 //!
 //! The vocabulary as types ([`address`], [`pci`], [`size`], [`id`], [`device`], [`mapping`]), what is listed
 //! ([`region`], [`lease`], [`status`]), the calls of the interface ([`call`]), the reasons for a *no*
-//! ([`refusal`]) and the envelope in which all of it travels ([`varlink`]). No I/O, no clock.
+//! ([`refusal`]), the envelope in which all of it travels ([`varlink`]) and the rule that finds the other side
+//! ([`socket_path`]). No I/O, no clock.
 //!
 //! **Invariant:** the three kinds of address never convert into one another here. There is deliberately no
 //! `From` between [`PhysAddr`], [`BusAddr`] and [`DmaAddr`]: only code that knows both the provider and the
@@ -21,6 +22,7 @@ pub mod pci;
 pub mod refusal;
 pub mod region;
 pub mod size;
+pub mod socket_path;
 pub mod status;
 mod text;
 pub mod varlink;

@@ -59,7 +59,7 @@ pub enum Sharing {
 pub struct Region {
     /// Its name, unique on the node.
     pub name: RegionName,
-    /// How often a region has appeared under this name.
+    /// Which appearance of the region this is.
     pub generation: Generation,
     /// Where the memory comes from.
     pub provider: ProviderKind,

@@ -96,7 +96,7 @@ pub enum CallError {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// The call itself was wrong.
-    #[error("{error}: {message}")]
+    #[error("{message}")]
     Service {
         /// Which standard error.
         error: ServiceError,

@@ -1,3 +1,72 @@
-//! Project tasks: demo, test, vm.
+//! Project tasks: setup, test, demo, vm.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cache;
+mod command;
+mod guest;
+mod host;
+mod progress;
+mod project;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Tasks of the peermem project. Each sets up what it needs: Debian packages, the guest machine, the build.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install missing Debian packages and make the guest's root, kernel and modules
+    Setup,
+    /// Try things in the guest machine
+    #[command(subcommand)]
+    Vm(VmTask),
+}
+
+#[derive(Debug, Subcommand)]
+enum VmTask {
+    /// Boot a guest with everything installed and run a script as root inside
+    ///
+    /// Ends with the script's status; 124 when it took too long, 125 when the guest failed, 130 after Ctrl-C.
+    Run(vm::RunOptions),
+    /// Boot a guest and give a root prompt
+    Shell {
+        /// Guest profile
+        #[arg(long, value_name = "PROFILE", default_value = vm::DEFAULT_PROFILE)]
+        machine: String,
+    },
+    /// List the guest profiles and what each has
+    Profiles,
+}
+
+fn main() -> ExitCode {
+    progress::start_clock();
+    let arguments = Arguments::parse();
+    let in_guest = matches!(arguments.task, Task::Vm(_));
+    match perform(&arguments.task) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let failure = error.downcast_ref::<vm::Failure>();
+            // A script's own status may be 1, so what isn't its fault has another.
+            ExitCode::from(failure.map_or(if in_guest { 125 } else { 1 }, vm::Failure::exit_status))
+        }
+    }
+}
+
+fn perform(task: &Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => guest::Guest::set_up().map(|_| ExitCode::SUCCESS),
+        Task::Vm(VmTask::Run(options)) => vm::run(options),
+        Task::Vm(VmTask::Shell { machine }) => vm::shell(machine),
+        Task::Vm(VmTask::Profiles) => vm::list_profiles().map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -4,14 +4,14 @@ use std::{
     ffi::c_void,
     os::fd::BorrowedFd,
     ptr::{self, NonNull},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use peermem_proto::{ByteLen, ByteRange};
+use peermem_proto::ByteLen;
 use rustix::mm::{MapFlags, ProtFlags};
 use thiserror::Error;
 
-use crate::errno::Errno;
+use crate::{Mapping, errno::Errno};
 
 /// Memory that a [`MemoryRegion`](super::MemoryRegion) can be made of.
 ///
@@ -21,19 +21,30 @@ use crate::errno::Errno;
 /// mapped, and no Rust reference into them exists: devices and other processes write to them.
 pub unsafe trait Backing: Send + Sync {
     /// Where it starts in this process.
-    fn start(&self) -> NonNull<u8>;
+    fn start(&self) -> *mut u8;
     /// Its length in bytes.
     fn size(&self) -> usize;
 }
 
 // SAFETY: the pointee keeps the promises as long as the Arc lives.
 unsafe impl<B: Backing + ?Sized> Backing for Arc<B> {
-    fn start(&self) -> NonNull<u8> {
+    fn start(&self) -> *mut u8 {
         (**self).start()
     }
 
     fn size(&self) -> usize {
         (**self).size()
+    }
+}
+
+// SAFETY: a mapping is made once, ends with the value, and hands out no reference into it.
+unsafe impl Backing for Mapping {
+    fn start(&self) -> *mut u8 {
+        self.as_ptr()
+    }
+
+    fn size(&self) -> usize {
+        self.len()
     }
 }
 
@@ -49,12 +60,14 @@ pub enum MemoryError {
         source: Errno,
     },
     /// Outside the mapping.
-    #[error("{range} lies outside the mapping of {len}")]
+    #[error("{len} at {offset:#x} lie outside the mapping of {mapped}")]
     OutOfBounds {
-        /// What was asked for.
-        range: ByteRange,
-        /// What there is.
+        /// Where, in bytes from the start.
+        offset: usize,
+        /// How many bytes.
         len: ByteLen,
+        /// How many there are.
+        mapped: ByteLen,
     },
 }
 
@@ -66,18 +79,19 @@ pub enum MemoryError {
 pub struct Memory {
     start: NonNull<u8>,
     len: usize,
+    /// Copies take turns, so that only devices and other processes race with one.
+    turn: Mutex<()>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
 unsafe impl Send for Memory {}
-// SAFETY: it is only reached by volatile accesses of raw pointers; what concurrent writers make of it is data, and no
-// value with invalid bit patterns is read.
+// SAFETY: through `&self` the memory is touched only by the copies below, which take turns.
 unsafe impl Sync for Memory {}
 
 // SAFETY: the mapping is made once, ends with the value, and no reference into it is ever made.
 unsafe impl Backing for Memory {
-    fn start(&self) -> NonNull<u8> {
-        self.start
+    fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
     }
 
     fn size(&self) -> usize {
@@ -119,7 +133,7 @@ impl Memory {
         let bytes = len.to_usize().ok_or(failed(rustix::io::Errno::NOMEM))?;
         let start = map(bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED).map_err(failed)?;
         let start = NonNull::new(start.cast()).ok_or(failed(rustix::io::Errno::FAULT))?;
-        Ok(Self { start, len: bytes })
+        Ok(Self { start, len: bytes, turn: Mutex::new(()) })
     }
 
     /// Copies `bytes` into the memory.
@@ -129,6 +143,7 @@ impl Memory {
     /// [`MemoryError::OutOfBounds`].
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), MemoryError> {
         let target = self.at(offset, bytes.len())?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in words(target.as_ptr() as usize, bytes.len()) {
             let to = target.as_ptr().wrapping_add(piece.offset);
             let from = &bytes[piece.offset..];
@@ -149,6 +164,7 @@ impl Memory {
     /// [`MemoryError::OutOfBounds`].
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), MemoryError> {
         let source = self.at(offset, bytes.len())?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in words(source.as_ptr() as usize, bytes.len()) {
             let from = source.as_ptr().wrapping_add(piece.offset);
             let to = &mut bytes[piece.offset..];
@@ -164,13 +180,8 @@ impl Memory {
 
     fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>, MemoryError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            let [offset, bytes] = [offset, len].map(ByteLen::from_usize);
-            let range = ByteRange::new(offset, bytes).or(ByteRange::new(offset, ByteLen::ZERO));
-            let len = ByteLen::from_usize(self.len);
-            return Err(match range {
-                Some(range) => MemoryError::OutOfBounds { range, len },
-                None => MemoryError::Map { len, source: Errno::new(75) },
-            });
+            let [len, mapped] = [len, self.len].map(ByteLen::from_usize);
+            return Err(MemoryError::OutOfBounds { offset, len, mapped });
         }
         // SAFETY: the sum lies within the mapping.
         Ok(unsafe { self.start.add(offset) })
@@ -213,7 +224,7 @@ mod tests {
         let memory = Memory::anonymous(ByteLen::new(4096)).unwrap();
         for offset in 0..16 {
             for len in 0..40_u8 {
-                let written: Vec<u8> = (0..len).map(|i| i.wrapping_mul(37) ^ offset as u8).collect();
+                let written: Vec<u8> = (0..len).map(|i| i.wrapping_mul(37) ^ 0xa5).collect();
                 memory.write(offset, &written).unwrap();
                 let mut read = vec![0; written.len()];
                 memory.read(offset, &mut read).unwrap();

@@ -155,7 +155,7 @@ impl MemoryRegion {
         method: Method,
     ) -> Result<Arc<Self>, RegisterError> {
         let flags = access.0 | if method == Method::OnDemand { sys::IBV_ACCESS_ON_DEMAND } else { 0 };
-        let (start, bytes) = (backing.start().as_ptr(), backing.size());
+        let (start, bytes) = (backing.start(), backing.size());
         let len = ByteLen::from_usize(bytes);
         let verbs = pd.context.verbs;
         // SAFETY: the domain is live, and the backing keeps the range mapped until after deregistration.
@@ -268,6 +268,13 @@ impl MrSlice {
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len().is_zero()
+    }
+
+    /// Takes the first `length` bytes, or all where it has fewer, off this slice.
+    pub fn take_front(&mut self, length: ByteLen) -> Self {
+        let (front, rest) = self.range.split_at(length);
+        self.range = rest;
+        Self { region: self.region.clone(), range: front }
     }
 
     /// A part of this part.

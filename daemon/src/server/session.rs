@@ -1,0 +1,195 @@
+//! One client, from its first byte to its last.
+
+use std::{io, os::fd::AsFd, rc::Rc, time::Duration};
+
+use peermem_proto::{Event, Refusal, call::WatchReply, varlink::encode_reply};
+use peermem_wire::{Fill, Message, Outgoing, Reader, TooLong};
+use thiserror::Error;
+use tokio::{
+    io::Interest,
+    net::UnixStream,
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        watch,
+    },
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    Shared,
+    call::{Outcome, error_reply, handle, not_a_call},
+    peer::Peer,
+};
+
+/// Why a connection is over.
+#[derive(Debug, Error)]
+enum End {
+    #[error("the client closed the connection")]
+    Closed,
+    #[error("the client died")]
+    Died,
+    #[error("the daemon is stopping")]
+    Stopping,
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    #[error("the client didn't finish a message, or fetch a reply, within {0:?}")]
+    Stalled(Duration),
+    #[error("the client sent something while it was watching")]
+    TalkedWhileWatching,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+struct Session {
+    shell: Shared,
+    stream: UnixStream,
+    reader: Reader,
+    peer: Peer,
+    stall: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+/// Serves one client.
+pub(super) async fn serve(shell: Shared, stream: UnixStream, stop: watch::Receiver<bool>) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => return tracing::warn!(%error, "can't tell who has connected"),
+    };
+    let owner = peer.owner;
+    let stall = shell.borrow().connections().stall;
+    let admitted = shell.borrow_mut().connect(owner);
+    let mut session = Session { shell: Rc::clone(&shell), stream, reader: Reader::new(), peer, stall, stop };
+    let end = match admitted {
+        Ok(id) => {
+            let end = session.run(id).await;
+            shell.borrow_mut().disconnect(id, owner);
+            end
+        }
+        Err(refusal) => session.turn_away(refusal).await,
+    };
+    match end {
+        End::Closed | End::Died | End::Stopping => tracing::debug!(uid = owner.uid, pid = owner.pid, "{end}"),
+        _ => tracing::warn!(uid = owner.uid, pid = owner.pid, "connection closed: {end}"),
+    }
+}
+
+impl Session {
+    async fn run(&mut self, id: crate::core::SessionId) -> End {
+        loop {
+            if let Err(end) = self.answer_one(id).await {
+                return end;
+            }
+        }
+    }
+
+    async fn answer_one(&mut self, id: crate::core::SessionId) -> Result<(), End> {
+        let message = match self.receive().await {
+            Err(End::TooLong(too_long)) => {
+                self.send(error_reply(&not_a_call(&too_long.to_string()))).await?;
+                return Err(too_long.into());
+            }
+            received => received?,
+        };
+        match handle(&self.shell, id, self.peer.owner, message) {
+            Outcome::Reply(reply) => self.send(reply).await,
+            Outcome::Silence => Ok(()),
+            Outcome::Stream(events) => self.stream(events).await,
+        }
+    }
+
+    /// Tells a client that isn't admitted why, in answer to its first call.
+    async fn turn_away(&mut self, refusal: Refusal) -> End {
+        let told = async {
+            timeout(self.stall, self.receive()).await.map_err(|_| End::Stalled(self.stall))??;
+            self.send(error_reply(&refusal.into())).await
+        };
+        told.await.err().unwrap_or(End::Closed)
+    }
+
+    /// The next message. A client may wait before the first byte for ever, and before the last for `stall`.
+    async fn receive(&mut self) -> Result<Message, End> {
+        let mut deadline = None;
+        loop {
+            if let Some(message) = self.reader.next()? {
+                return Ok(message);
+            }
+            if !self.reader.has_partial() {
+                self.fill().await?;
+                continue;
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.stall);
+            timeout_at(deadline, self.fill()).await.map_err(|_| End::Stalled(self.stall))??;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), End> {
+        let Self { stream, reader, peer, stop, .. } = self;
+        let fill = async {
+            loop {
+                stream.readable().await?;
+                match stream.try_io(Interest::READABLE, || reader.fill(stream.as_fd())) {
+                    Ok(Fill::Data) => return Ok(()),
+                    Ok(Fill::End) => return Err(End::Closed),
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        tokio::select! {
+            filled = fill => filled,
+            () = peer.died() => Err(End::Died),
+            _ = stop.wait_for(|stop| *stop) => Err(End::Stopping),
+        }
+    }
+
+    async fn send(&self, mut message: Outgoing) -> Result<(), End> {
+        let stream = &self.stream;
+        let send = async {
+            loop {
+                // Tried before it waits: the socket nearly always has room.
+                match stream.try_io(Interest::WRITABLE, || message.send(stream.as_fd())) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) if is_hangup(&error) => return Err(End::Closed),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        tokio::select! {
+            sent = timeout(self.stall, send) => sent.unwrap_or(Err(End::Stalled(self.stall))),
+            () = self.peer.died() => Err(End::Died),
+        }
+    }
+
+    /// Streams events until the client hangs up, or has fallen too far behind.
+    async fn stream(&mut self, mut events: Receiver<Rc<Event>>) -> Result<(), End> {
+        self.send_event(None).await?;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => self.send_event(Some(Event::clone(&event))).await?,
+                    Err(RecvError::Lagged(lost)) => {
+                        return self.send(error_reply(&Refusal::WatcherTooSlow { lost }.into())).await;
+                    }
+                    Err(RecvError::Closed) => return Err(End::Stopping),
+                },
+                filled = self.fill() => return Err(filled.err().unwrap_or(End::TalkedWhileWatching)),
+            }
+        }
+    }
+
+    async fn send_event(&self, event: Option<Event>) -> Result<(), End> {
+        let bytes = encode_reply(&WatchReply { event }, true).map_err(io::Error::from)?;
+        self.send(Outgoing::new(bytes, Vec::new())).await
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn is_hangup(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

@@ -1,0 +1,100 @@
+//! What holds on any tree.
+
+use peermem_proto::{Initiator, PciAddress, Route};
+use peermem_topology::{Acs, AcsControl, Class, Cpu, Function, NoRoute, PciId, RootBus, Snapshot};
+use proptest::{collection::vec, option, prelude::*};
+
+fn any_acs() -> impl Strategy<Value = Acs> {
+    prop_oneof![
+        3 => Just(Acs::Absent),
+        1 => Just(Acs::Unreadable),
+        2 => any::<u16>().prop_map(|register| Acs::Control(AcsControl::new(register))),
+    ]
+}
+
+fn any_id() -> impl Strategy<Value = PciId> {
+    prop_oneof![Just(0x29c0), Just(0x2f00), Just(0x2020)].prop_map(|device| PciId { vendor: 0x8086, device })
+}
+
+fn any_cpu() -> impl Strategy<Value = Option<Cpu>> {
+    let vendor = prop_oneof![Just("AuthenticAMD".to_owned()), Just("GenuineIntel".to_owned())];
+    option::of((vendor, 0x15u32..0x1b).prop_map(|(vendor, family)| Cpu { vendor, family }))
+}
+
+/// Up to 24 functions on two root buses, each below an earlier one or on a root bus.
+fn any_tree() -> impl Strategy<Value = Snapshot> {
+    let function = (any::<prop::sample::Index>(), any::<bool>(), any::<bool>(), any_id(), any_acs());
+    (any_cpu(), vec(function, 1..24)).prop_map(|(cpu, functions)| {
+        let mut placed: Vec<(PciAddress, Function)> = Vec::new();
+        for (number, (above, on_root, express, id, acs)) in (0..).zip(functions) {
+            let address = PciAddress::new(0, number / 8, number % 8, 0).unwrap();
+            let parent = (!on_root && !placed.is_empty()).then(|| above.get(&placed));
+            let (root, upstream) = match parent {
+                Some((parent, bridge)) => (bridge.root, [bridge.upstream.as_slice(), &[*parent]].concat()),
+                None => (RootBus { domain: 0, bus: number % 2 * 0x80 }, Vec::new()),
+            };
+            let class = Class::new(0x060400);
+            placed.push((address, Function { id, class, express, root, upstream, acs }));
+        }
+        Snapshot { cpu, functions: placed.into_iter().collect(), rdma: Default::default() }
+    })
+}
+
+fn kind(route: &Result<Route, NoRoute>) -> &'static str {
+    match route {
+        Ok(Route::BusAddress { acs_checked: true }) => "bus address",
+        Ok(Route::BusAddress { acs_checked: false }) => "bus address, ACS not readable",
+        Ok(Route::HostBridge { .. }) => "host bridge",
+        Ok(Route::Software {}) => "software",
+        Err(NoRoute::HostBridge(_)) => "refused",
+        Err(NoRoute::Redirected { .. }) => "refused, redirected",
+        Err(_) => "unknown",
+    }
+}
+
+proptest! {
+    #[test]
+    fn both_ways_are_of_one_kind(tree in any_tree()) {
+        for &one in tree.functions.keys() {
+            for &other in tree.functions.keys() {
+                let forth = tree.route(one, &Initiator::Pci(other));
+                let back = tree.route(other, &Initiator::Pci(one));
+                prop_assert_eq!(kind(&forth), kind(&back), "{} {}: {:?} {:?}", one, other, &forth, &back);
+                prop_assert_eq!(tree.distance(one, other), tree.distance(other, one));
+                prop_assert_eq!(tree.distance(one, other) == Some(0), one == other);
+            }
+        }
+    }
+
+    #[test]
+    fn a_function_without_redirection_reaches_itself(tree in any_tree()) {
+        for (&address, function) in &tree.functions {
+            if !function.acs.redirects() {
+                let acs_checked = function.acs != Acs::Unreadable;
+                prop_assert_eq!(
+                    tree.route(address, &Initiator::Pci(address)),
+                    Ok(Route::BusAddress { acs_checked })
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn turning_acs_off_gives_every_pair_that_meets_the_bus_address(mut tree in any_tree()) {
+        for function in tree.functions.values_mut() {
+            function.acs = Acs::Absent;
+        }
+        for &one in tree.functions.keys() {
+            for &other in tree.functions.keys() {
+                let route = tree.route(one, &Initiator::Pci(other));
+                prop_assert!(!matches!(route, Err(NoRoute::Redirected { .. })), "{:?}", route);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_survives_recording(tree in any_tree()) {
+        let json = serde_json::to_string(&tree).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), tree);
+    }
+}

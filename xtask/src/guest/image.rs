@@ -1,0 +1,142 @@
+//! The guest's root file system and kernel, made from Debian packages.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache;
+use crate::command::run_logged;
+use crate::progress::Step;
+use crate::project;
+
+use super::{initramfs, modules};
+
+/// The root as a folder, in which the test kernel module is built.
+pub(super) const ROOT: &str = "root";
+/// The same root as an image, from which guests boot.
+pub(super) const ROOT_IMAGE: &str = "root.ext4";
+/// The kernel.
+pub(super) const KERNEL: &str = "vmlinuz";
+/// The initramfs.
+pub(super) const INITRAMFS: &str = "initramfs.cpio";
+
+/// Debian release of the guest.
+const SUITE: &str = "trixie";
+/// Where the kernel comes from: the newest that Debian packages for that release.
+const KERNEL_SUITE: &str = "trixie-backports";
+/// Raised when the root is made differently from the same packages.
+const RECIPE: u32 = 1;
+
+/// What the guest has beside the product.
+const PACKAGES: &[&str] = &[
+    // The system.
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "iproute2",
+    "procps",
+    "busybox-static",
+    // RDMA and its outside clients.
+    "rdma-core",
+    "ibverbs-providers",
+    "ibverbs-utils",
+    "rdmacm-utils",
+    "perftest",
+    // Drives and device memory.
+    "nvme-cli",
+    "fio",
+    "ndctl",
+    "pciutils",
+    // What a person wants at hand, and what tests call.
+    "strace",
+    "curl",
+    "prometheus",
+    // Build the test kernel module for exactly this kernel.
+    "gcc-14",
+    "make",
+    "libc6-dev",
+];
+
+/// Packages taken from [`KERNEL_SUITE`], by their meta-packages since versions move on.
+const KERNEL_PACKAGES: &[&str] = &["linux-image-amd64", "linux-headers-amd64"];
+
+/// Files of packages that no guest reads.
+const LEFT_OUT: &[&str] = &[
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/lib/modules/*/kernel/sound/*",
+    "/usr/lib/modules/*/kernel/drivers/gpu/*",
+    "/usr/lib/modules/*/kernel/drivers/media/*",
+    "/usr/lib/modules/*/kernel/drivers/net/wireless/*",
+];
+
+/// The cache key: all that the root is made from.
+pub(super) fn key() -> String {
+    cache::key(&(SUITE, KERNEL_SUITE, PACKAGES, KERNEL_PACKAGES, LEFT_OUT, initramfs::INIT, RECIPE))
+}
+
+/// Fills `folder` with root, image, kernel and initramfs, from the packages of `mirror`.
+///
+/// # Errors
+/// When a step fails, with its output.
+pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
+    let root = folder.join(ROOT);
+    let step = Step::new(format!("Guest root: Debian {SUITE}, kernel of {KERNEL_SUITE}"));
+    run_logged(&mut bootstrap(&root, mirror), &step, &project::log("mmdebstrap"))?;
+    step.done();
+
+    let release = kernel_release(&root)?;
+    let step = Step::new(format!("Guest image, Linux {release}"));
+    modules::decompress(&root, &release, &step)?;
+    fs::rename(root.join(format!("boot/vmlinuz-{release}")), folder.join(KERNEL))?;
+    initramfs::make(&root, &release, &folder.join(INITRAMFS))?;
+    make_ext4(&root, &folder.join(ROOT_IMAGE), &step)?;
+    step.done();
+    Ok(())
+}
+
+fn bootstrap(root: &Path, mirror: &str) -> Command {
+    let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+    let include = PACKAGES
+        .iter()
+        .map(ToString::to_string)
+        .chain(KERNEL_PACKAGES.iter().map(|name| format!("{name}/{KERNEL_SUITE}")));
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    // Tells the kernel package not to make an initramfs: the guest has its own.
+    mmdebstrap.env("INITRD", "No");
+    mmdebstrap.args(["--mode=root", "--variant=apt"]);
+    mmdebstrap.args(LEFT_OUT.iter().map(|files| format!("--dpkgopt=path-exclude={files}")));
+    mmdebstrap.arg(format!("--include={}", include.collect::<Vec<_>>().join(",")));
+    mmdebstrap.arg(SUITE).arg(root);
+    mmdebstrap.args([SUITE, KERNEL_SUITE].map(|suite| format!("deb {signed} {mirror} {suite} main")));
+    mmdebstrap
+}
+
+/// The one kernel installed in `root`.
+pub(super) fn kernel_release(root: &Path) -> Result<String> {
+    let folder = root.join("usr/lib/modules");
+    let releases = fs::read_dir(&folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>())
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    ensure!(releases.len() == 1, "{} holds {releases:?}, not one kernel", folder.display());
+    Ok(releases[0].to_string_lossy().into_owned())
+}
+
+/// Makes an ext4 image of `tree`. Without a journal: it is only ever read.
+///
+/// # Errors
+/// When `mke2fs` fails, with its output.
+pub(super) fn make_ext4(tree: &Path, image: &Path, step: &Step) -> Result<()> {
+    /// Sparse, so what isn't used costs nothing.
+    const BYTES: u64 = 8 << 30;
+    File::create(image)?.set_len(BYTES)?;
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"]).arg(tree).arg(image);
+    run_logged(&mut mke2fs, step, &project::log("mke2fs"))
+}

@@ -1,0 +1,9 @@
+//! The machine that runs xtask: its Debian release, its packages and the mirror it uses.
+
+mod apt_sources;
+mod packages;
+mod release;
+
+pub(crate) use apt_sources::mirror;
+pub(crate) use packages::install_missing;
+pub(crate) use release::Release;

@@ -1,0 +1,64 @@
+//! Debian packages of the machine itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{output_of, run_logged};
+use crate::progress::Step;
+use crate::project;
+
+/// What xtask, the builds and the tests use, each with a file that an older version may lack.
+const PACKAGES: &[(&str, Option<&str>)] = &[
+    // Runs the guest.
+    ("qemu-system-x86", None),
+    // Makes its root; the keyring must know the guest's release, which is newer than some hosts'.
+    ("mmdebstrap", None),
+    ("debian-archive-keyring", Some("/usr/share/keyrings/debian-archive-trixie-stable.gpg")),
+    ("e2fsprogs", None),
+    ("xz-utils", None),
+    // Build the preload library and check our declarations against the real headers.
+    ("gcc", None),
+    ("libc6-dev", None),
+    ("libibverbs-dev", None),
+];
+
+/// Installs what is missing; asks the mirror only then.
+///
+/// # Errors
+/// When apt fails, with its output.
+pub(crate) fn install_missing() -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = Step::new(format!("Debian packages: {}", missing.join(", ")));
+    let log = project::log("apt");
+    // A fresh machine has no package lists, an old one stale ones: both fail, and then need the update.
+    if install(&missing, &step, &log).is_err() {
+        run_logged(Command::new("apt-get").args(["update", "--error-on=any"]), &step, &log)?;
+        install(&missing, &step, &log)?;
+    }
+    step.done();
+    Ok(())
+}
+
+fn install(packages: &[&str], step: &Step, log: &Path) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]).args(packages);
+    run_logged(&mut apt, step, log)
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let installed = output_of(
+        Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status} ${Package}\\n"]),
+    )
+    .context("cannot list the installed packages")?;
+    let installed: Vec<&str> = installed.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+    let complete = |name: &str, file: Option<&str>| {
+        installed.contains(&name) && file.is_none_or(|file| Path::new(file).exists())
+    };
+    Ok(PACKAGES.iter().filter(|(name, file)| !complete(name, *file)).map(|(name, _)| *name).collect())
+}

@@ -1,0 +1,274 @@
+//! A guest that runs: its boot, commands run inside one after another, and its end.
+
+use std::io::{self, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use peermem_vm_agent::Frame;
+
+use super::console::Console;
+use super::qemu::{self, Files, Mode};
+use super::{Profile, interrupt};
+use crate::progress::{Step, say};
+
+/// How often a kernel that panics while it boots is started again: QEMU's emulation of two
+/// processors fails a boot now and then, and the guest's own code hasn't run by then.
+const BOOT_ATTEMPTS: u32 = 3;
+
+/// How long a killed command may take to end.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+
+/// How often waiting looks for Ctrl-C.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Why a guest, or a command in it, didn't get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The agent didn't report in time.
+    #[error("the guest didn't come up within {} s", .0.as_secs())]
+    BootTimedOut(Duration),
+    /// The command ran too long, and was killed.
+    #[error("the command was still running after {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The guest's kernel panicked.
+    #[error("the guest's kernel panicked: {0}")]
+    Panicked(String),
+    /// QEMU ended while it was needed.
+    #[error("the guest ended by itself")]
+    Ended,
+    /// Ctrl-C or a signal asked xtask to end.
+    #[error("interrupted")]
+    Interrupted,
+    /// The agent said something out of turn.
+    #[error("the guest's agent failed: {0}")]
+    Agent(String),
+}
+
+impl Failure {
+    /// The exit status of an xtask command that fails so.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Failure::TimedOut(_) => 124,
+            Failure::Interrupted => 130,
+            _ => 125,
+        }
+    }
+}
+
+/// Where a piece of a command's output went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+enum Event {
+    Connected(UnixStream),
+    Frame(Frame),
+    Broken(io::Error),
+    Panicked(String),
+    Ended,
+}
+
+/// A guest that is up. Ends with this value.
+pub(crate) struct Machine {
+    qemu: Child,
+    events: Receiver<Event>,
+    port: Option<UnixStream>,
+    /// The guest's console.
+    pub console: Console,
+}
+
+impl Machine {
+    /// Boots a guest and waits until its devices are set up.
+    ///
+    /// # Errors
+    /// A [`Failure`] with the console's last lines when the guest doesn't come up.
+    pub(crate) fn boot(
+        profile: &Profile,
+        files: &Files<'_>,
+        console_log: &Path,
+        timeout: Duration,
+    ) -> Result<Self> {
+        interrupt::watch()?;
+        let mut attempt = 1;
+        loop {
+            files.make_drives(profile)?;
+            let mut machine = Self::start(profile, files, console_log)?;
+            let step = Step::new(format!("Boot of guest `{}`", profile.name));
+            match machine.wait_until_ready(timeout) {
+                Ok(()) => {
+                    step.done();
+                    return Ok(machine);
+                }
+                Err(Failure::Panicked(line)) if attempt < BOOT_ATTEMPTS => {
+                    drop(step);
+                    say(&format!("the guest's kernel panicked while it booted, trying again: {line}"));
+                    attempt += 1;
+                }
+                Err(failure) => {
+                    drop(step);
+                    let console = machine.end();
+                    return Err(failure).with_context(|| console.tail());
+                }
+            }
+        }
+    }
+
+    fn start(profile: &Profile, files: &Files<'_>, console_log: &Path) -> Result<Self> {
+        let (console, log) = Console::create(console_log)?;
+        let (to_events, events) = mpsc::channel();
+        let socket = files.agent_socket();
+        if socket.exists() {
+            std::fs::remove_file(&socket)?;
+        }
+        let listener =
+            UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let (reader, writer) = io::pipe()?;
+        let mut command = qemu::command(profile, files, Mode::Run);
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let qemu = command.spawn().context("cannot start QEMU")?;
+
+        let from_port = to_events.clone();
+        thread::spawn(move || listen(&listener, &from_port));
+        let seen = console.clone();
+        thread::spawn(move || follow_console(&seen, reader, log, &to_events));
+        Ok(Machine { qemu, events, port: None, console })
+    }
+
+    fn wait_until_ready(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.next_event(deadline)? {
+                Some(Event::Connected(port)) => self.port = Some(port),
+                Some(Event::Frame(Frame::Ready)) => return Ok(()),
+                Some(other) => return Err(failure(other)),
+                None => return Err(Failure::BootTimedOut(timeout)),
+            }
+        }
+    }
+
+    /// Runs `argv` in the guest, as root, and returns its exit status. `output` gets what it prints.
+    ///
+    /// # Errors
+    /// After [`Failure::TimedOut`] the guest can be used on; after any other it can't.
+    pub(crate) fn run(
+        &mut self,
+        argv: &[&str],
+        timeout: Duration,
+        mut output: impl FnMut(Output, &[u8]),
+    ) -> Result<i32, Failure> {
+        self.send(&Frame::Run(argv.iter().map(ToString::to_string).collect()))?;
+        let mut deadline = Instant::now() + timeout;
+        let mut killed = false;
+        loop {
+            match self.next_event(deadline)? {
+                Some(Event::Frame(Frame::Stdout(bytes))) => output(Output::Stdout, &bytes),
+                Some(Event::Frame(Frame::Stderr(bytes))) => output(Output::Stderr, &bytes),
+                Some(Event::Frame(Frame::Exit(_))) if killed => return Err(Failure::TimedOut(timeout)),
+                Some(Event::Frame(Frame::Exit(status))) => return Ok(status),
+                Some(other) => return Err(failure(other)),
+                None if killed => return Err(Failure::Agent("it can't end the command".into())),
+                None => {
+                    self.send(&Frame::Kill)?;
+                    killed = true;
+                    deadline = Instant::now() + KILL_GRACE;
+                }
+            }
+        }
+    }
+
+    /// Ends the guest at once: it keeps nothing that would need an orderly shutdown.
+    pub(crate) fn end(mut self) -> Console {
+        self.stop();
+        self.console.clone()
+    }
+
+    fn stop(&mut self) {
+        // Fails only for a QEMU that has ended.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        // What was in the console's pipe comes still, and then its end.
+        let deadline = Instant::now() + POLL;
+        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if matches!(event, Event::Ended) {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let Some(port) = &mut self.port else { return Err(Failure::Agent("it isn't connected".into())) };
+        frame.write_to(port).map_err(|error| Failure::Agent(error.to_string()))
+    }
+
+    /// The next event, or `None` at the deadline.
+    fn next_event(&self, deadline: Instant) -> Result<Option<Event>, Failure> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let received = self.events.recv_timeout(left.min(POLL));
+            if interrupt::received() {
+                return Err(Failure::Interrupted);
+            }
+            match received {
+                Ok(event) => return Ok(Some(event)),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Ended),
+            }
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What an event means that isn't what was waited for.
+fn failure(event: Event) -> Failure {
+    match event {
+        Event::Panicked(line) => Failure::Panicked(line),
+        Event::Ended => Failure::Ended,
+        Event::Broken(error) => Failure::Agent(error.to_string()),
+        Event::Frame(frame) => Failure::Agent(format!("unexpected {frame:?}")),
+        Event::Connected(_) => Failure::Agent("it connected twice".into()),
+    }
+}
+
+fn listen(listener: &UnixListener, events: &Sender<Event>) {
+    let frames = || -> io::Result<()> {
+        let (mut port, _) = listener.accept()?;
+        let send = |event| events.send(event).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+        send(Event::Connected(port.try_clone()?))?;
+        loop {
+            let frame = Frame::read_from(&mut port)?;
+            send(Event::Frame(frame))?;
+        }
+    };
+    match frames() {
+        // The port ends with QEMU, of which the console's end tells.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {}
+        Err(error) => drop(events.send(Event::Broken(error))),
+        Ok(()) => {}
+    }
+}
+
+fn follow_console(console: &Console, from: impl Read, log: std::fs::File, events: &Sender<Event>) {
+    // The receiver is gone only when nobody waits for the guest any more.
+    let on_panic = |line| drop(events.send(Event::Panicked(line)));
+    let end = match console.follow(from, log, on_panic) {
+        Ok(()) => Event::Ended,
+        Err(error) => Event::Broken(error),
+    };
+    drop(events.send(end));
+}
