@@ -1,3 +1,24 @@
-//! Command line of peermemd: status, regions, leases, map, verify.
+//! Command line of peermemd: status, regions, leases, map, watch, verify.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod commands;
+mod failure;
+mod hold;
+mod initiator;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::{cli::Cli, output::Output};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match commands::run(&cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, cli.json),
+    }
+}

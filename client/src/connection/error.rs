@@ -29,7 +29,7 @@ pub enum ConnectError {
     },
     /// A socket without a listener.
     #[error(
-        "nobody listens at {}: peermemd has ended without removing its socket; start it again",
+        "nobody listens at {}: peermemd has ended and left its socket (start it again), or this is no socket",
         path.display()
     )]
     NobodyListens {

@@ -77,10 +77,20 @@ impl Link {
     pub(super) fn receive(&mut self, timeout: Option<Duration>) -> Result<Message, ConnectionError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            if let Some(message) = self.try_receive()? {
+                return Ok(message);
+            }
+            self.wait(deadline)?;
+        }
+    }
+
+    /// The next message, if it has come.
+    pub(super) fn try_receive(&mut self) -> Result<Option<Message>, ConnectionError> {
+        loop {
             match self.exchange.step(&self.socket)? {
-                Step::Received(message) => return Ok(message),
+                Step::Received(message) => return Ok(Some(message)),
                 Step::Moved => {}
-                Step::Blocked => self.wait(deadline)?,
+                Step::Blocked => return Ok(None),
             }
         }
     }

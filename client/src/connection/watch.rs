@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use peermem_proto::{Event, call};
+use peermem_wire::Message;
 
-use super::{CallFailed, ConnectError, link::Link};
+use super::{CallFailed, ConnectError, Trouble, link::Link};
 
 /// Events as they happen, on a connection of its own. The iterator waits for the next one without a time limit; after an
 /// error it ends.
@@ -30,9 +31,28 @@ impl Watch {
         }
     }
 
-    fn receive(&mut self) -> Result<Option<Event>, CallFailed> {
-        let message = self.link.receive(None)?;
+    /// The next event if it has come, without waiting.
+    ///
+    /// # Errors
+    /// [`CallFailed`]; the stream has ended then.
+    pub fn try_next(&mut self) -> Result<Option<Event>, CallFailed> {
+        if self.ended {
+            let because = "the stream of events has ended".to_owned();
+            return Err(self.link.exchange.lose(Trouble::GivenUp { because }).into());
+        }
+        let next = self.link.try_receive().map_err(CallFailed::from).and_then(|message| match message {
+            Some(message) => self.open(message),
+            None => Ok(None),
+        });
+        self.ended |= next.is_err();
+        next
+    }
+
+    fn open(&mut self, message: Message) -> Result<Option<Event>, CallFailed> {
         let (reply, _) = self.link.exchange.finish::<call::Watch>(message, true, 0)?;
+        if reply.event.is_none() {
+            return Err(self.link.exchange.lose(Trouble::Unsolicited).into());
+        }
         Ok(reply.event)
     }
 }
@@ -44,7 +64,8 @@ impl Iterator for Watch {
         if self.ended {
             return None;
         }
-        let next = self.receive().transpose();
+        let received = self.link.receive(None).map_err(CallFailed::from);
+        let next = received.and_then(|message| self.open(message)).transpose();
         self.ended = !matches!(next, Some(Ok(_)));
         next
     }

@@ -1,0 +1,113 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use peermem::proto::{ByteLen, Direction, Initiator, RegionName};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused by the daemon, or failed
+  2  wrong usage
+  3  the daemon can't be reached, or the connection to it was lost
+  4  verification found wrong bytes
+
+With --json, results are one JSON value a line on standard output, errors one JSON object
+{\"error\": CODE, \"message\": TEXT} on standard error.";
+
+/// Shows and leases device memory managed by peermemd.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The daemon's socket [default: $PEERMEMD_SOCKET, else /run/peermemd/peermemd.sock if it exists, else the one of
+    /// this user's own daemon]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the daemon's own state
+    Status,
+    /// List the regions
+    Regions,
+    /// List the leases
+    Leases,
+    /// Lease a mapping, print it, and hold it until Ctrl-C, SIGTERM, or the end of a pipe on standard input
+    Map(Map),
+    /// Print what happens to regions and leases, as it happens
+    Watch,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page (roff)
+    #[command(hide = true)]
+    Man {
+        /// The command that it is about; without one, peermemctl itself
+        command: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+
+    /// What the initiator does with the memory
+    #[arg(long, value_enum, default_value_t = DirectionArg::Bidirectional)]
+    pub(crate) direction: DirectionArg,
+
+    /// Give the lease back after that many seconds
+    #[arg(long = "for", value_name = "SECS")]
+    pub(crate) hold_secs: Option<u64>,
+}
+
+/// Which memory, for which device.
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    /// The region, as `peermemctl regions` lists it
+    #[arg(value_name = "REGION")]
+    pub(crate) region: RegionName,
+
+    /// How many bytes, such as 4MiB; without it, the whole of a window
+    #[arg(long)]
+    pub(crate) size: Option<ByteLen>,
+
+    /// Where in a window the mapping starts
+    #[arg(long, requires = "size")]
+    pub(crate) offset: Option<ByteLen>,
+
+    /// The device that does the DMA: rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated [default: the node's RDMA
+    /// device if it has exactly one; emulated where the daemon emulates and there is none]
+    #[arg(long)]
+    pub(crate) initiator: Option<Initiator>,
+}
+
+/// [`Direction`], as an argument.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DirectionArg {
+    Read,
+    Write,
+    Bidirectional,
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(direction: DirectionArg) -> Self {
+        match direction {
+            DirectionArg::Read => Self::Read,
+            DirectionArg::Write => Self::Write,
+            DirectionArg::Bidirectional => Self::Bidirectional,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `peermemctl map`
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use peermem::{Client, proto::Lease, proto::call};
+
+use crate::{
+    cli::{Map, Memory},
+    hold::{self, Signals},
+    initiator,
+    output::{Output, memory},
+};
+
+pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
+    // Before the lease exists, so that no signal falls between the grant and the wait.
+    let signals = Signals::block()?;
+    let watch = client.watch()?;
+    let request = request(client, &args.memory, args.direction.into())?;
+    let lease = client.map(&request).with_context(|| format!("can't map {}", request.region))?;
+    if output.is_json() {
+        output.json(lease.info())?;
+    } else {
+        show(lease.info(), output)?;
+        match args.hold_secs {
+            Some(secs) => output.line(&format!("held for {secs} s"))?,
+            None => output.line("held until Ctrl-C")?,
+        }
+    }
+    let ended = hold::until_end(&signals, watch, lease.info().id, args.hold_secs.map(Duration::from_secs));
+    // Whatever ended the wait, a lease that the daemon has taken away can't be given back.
+    if ended.is_ok() {
+        lease.unmap().context("can't give the lease back")?;
+    }
+    ended
+}
+
+/// The call that `memory` describes.
+pub(crate) fn request(
+    client: &Client,
+    memory: &Memory,
+    direction: peermem::proto::Direction,
+) -> Result<call::Map> {
+    Ok(call::Map {
+        region: memory.region.clone(),
+        offset: memory.offset,
+        length: memory.size,
+        initiator: match &memory.initiator {
+            Some(initiator) => initiator.clone(),
+            None => initiator::default_for(client)?,
+        },
+        direction,
+    })
+}
+
+fn show(lease: &Lease, output: &Output) -> Result<()> {
+    output.fields(&[
+        ("lease", lease.id.to_string()),
+        ("region", format!("{} (generation {})", lease.region, lease.generation)),
+        ("memory", memory(lease.emulated).to_owned()),
+        ("length", lease.length.to_string()),
+        ("offset", lease.offset.to_string()),
+        ("initiator", lease.initiator.to_string()),
+        ("direction", lease.direction.to_string()),
+        ("method", lease.method.to_string()),
+        ("route", lease.route.to_string()),
+        ("revocation", lease.revocation.to_string()),
+    ])
+}

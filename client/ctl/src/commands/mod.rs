@@ -1,0 +1,39 @@
+//! One file a subcommand.
+
+mod completions;
+mod leases;
+mod man;
+mod map;
+mod regions;
+mod status;
+mod watch;
+
+pub(crate) use self::watch::why;
+
+use anyhow::Result;
+use peermem::Client;
+
+use crate::{
+    cli::{Cli, Command},
+    output::Output,
+};
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: &Cli, output: &Output) -> Result<()> {
+    match &cli.command {
+        Command::Status => status::run(&connect(cli)?, output),
+        Command::Regions => regions::run(&connect(cli)?, output),
+        Command::Leases => leases::run(&connect(cli)?, output),
+        Command::Map(args) => map::run(&connect(cli)?, args, output),
+        Command::Watch => watch::run(&connect(cli)?, output),
+        Command::Completions { shell } => completions::run(*shell),
+        Command::Man { command } => man::run(command.as_deref()),
+    }
+}
+
+fn connect(cli: &Cli) -> Result<Client> {
+    Ok(match &cli.socket {
+        Some(path) => Client::connect_to(path)?,
+        None => Client::connect()?,
+    })
+}

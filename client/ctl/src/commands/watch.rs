@@ -1,0 +1,52 @@
+//! `peermemctl watch`
+
+use anyhow::Result;
+use peermem::{
+    Client,
+    proto::{Event, Lease, LeaseEnd},
+};
+
+use crate::output::{Output, memory};
+
+pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
+    for event in client.watch()? {
+        let event = event?;
+        if output.is_json() {
+            output.json(&event)?;
+        } else {
+            output.line(&line(&event))?;
+        }
+    }
+    Ok(())
+}
+
+fn line(event: &Event) -> String {
+    match event {
+        Event::RegionAdded { region } => format!(
+            "region {} appeared: {} of {} memory, {}",
+            region.name,
+            region.size,
+            memory(region.emulated),
+            region.method
+        ),
+        Event::RegionGone { name } => format!("region {name} is gone"),
+        Event::LeaseGranted { lease } => {
+            format!("{} granted for {} by {}", named(lease), lease.initiator, lease.route)
+        }
+        Event::LeaseEnded { lease, reason } => format!("{} ended: {}", named(lease), why(*reason)),
+    }
+}
+
+fn named(lease: &Lease) -> String {
+    let Lease { id, region, length, emulated, owner, .. } = lease;
+    format!("lease {id} ({length} of {region}, {} memory, pid {})", memory(*emulated), owner.pid)
+}
+
+/// Why a lease ended, in words.
+pub(crate) fn why(reason: LeaseEnd) -> &'static str {
+    match reason {
+        LeaseEnd::Unmapped => "its owner gave it back",
+        LeaseEnd::OwnerGone => "its owner is gone",
+        LeaseEnd::RegionGone => "its region is gone",
+    }
+}

@@ -1,0 +1,68 @@
+//! How a failure ends: its exit code, its stable code, its words.
+
+use std::{error::Error, io, process::ExitCode};
+
+use peermem::{CallFailed, ConnectError, ConnectionError};
+use thiserror::Error;
+
+/// A mistake in the command line that clap couldn't see.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// The exit codes that `--help` lists, each with the stable code of failures that have no better one.
+const FAILED: (u8, &str) = (1, "failed");
+const USAGE: (u8, &str) = (2, "usage");
+const UNREACHABLE: (u8, &str) = (3, "unreachable");
+
+/// Says on standard error what failed, and gives the code to exit with.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let (exit, code) = classify(error);
+    let message = printable(&format!("{error:#}"));
+    if json {
+        eprintln!("{}", serde_json::json!({ "error": code, "message": message }));
+    } else {
+        eprintln!("peermemctl: {message}");
+    }
+    ExitCode::from(exit)
+}
+
+/// Whoever read our output has seen enough: `peermemctl regions | head -1`. Sockets to the daemon fail with types of
+/// their own, so a bare I/O error of this kind is standard output's.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn classify(error: &anyhow::Error) -> (u8, String) {
+    error.chain().find_map(known).unwrap_or((FAILED.0, FAILED.1.to_owned()))
+}
+
+/// A daemon that answers, even with a no to the very first call, isn't unreachable.
+fn known(error: &(dyn Error + 'static)) -> Option<(u8, String)> {
+    let (exit, code) = if error.is::<Usage>() {
+        USAGE
+    } else if let Some(CallFailed::Answered(answer)) = error.downcast_ref() {
+        return Some((FAILED.0, answer.code()));
+    } else if matches!(error.downcast_ref(), Some(CallFailed::Lost(_))) || error.is::<ConnectionError>() {
+        UNREACHABLE
+    } else {
+        match error.downcast_ref()? {
+            ConnectError::Greeting { .. } => return None,
+            ConnectError::WrongVersion { .. } => (FAILED.0, "wrong_version"),
+            _ => UNREACHABLE,
+        }
+    };
+    Some((exit, code.to_owned()))
+}
+
+/// Without control characters: parts of a message come from elsewhere, and a terminal obeys what it is shown.
+fn printable(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+    }
+    text
+}

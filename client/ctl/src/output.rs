@@ -1,0 +1,76 @@
+//! What goes to standard output: tables that fit the terminal for people, JSON for programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Where the bytes are, in one word: emulated memory says so wherever it is shown.
+pub(crate) fn memory(emulated: bool) -> &'static str {
+    if emulated { EMULATED } else { "device" }
+}
+
+const EMULATED: &str = "emulated";
+
+/// Standard output, and how to write to it. Errors of writing are returned, never a panic: the reader of a pipe may
+/// have seen enough.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    colours: bool,
+}
+
+impl Output {
+    /// Colours only on a terminal, and not where `NO_COLOR` is set (no-color.org: to anything but nothing).
+    pub(crate) fn new(json: bool) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { json, colours: io::stdout().is_terminal() && !unwanted }
+    }
+
+    /// Whether results are wanted as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// One JSON value, on a line of its own.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
+        self.line(&serde_json::to_string(value)?)
+    }
+
+    /// One line of text, seen at once.
+    pub(crate) fn line(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Names and values, one pair a line.
+    pub(crate) fn fields(&self, fields: &[(&str, String)]) -> Result<()> {
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+        self.line(&lines.join("\n"))
+    }
+
+    /// Rows below a header.
+    pub(crate) fn table<const N: usize>(
+        &self,
+        header: [&str; N],
+        rows: impl Iterator<Item = [String; N]>,
+    ) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row.map(|text| self.cell(text)));
+        }
+        let text: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        self.line(&text.join("\n"))
+    }
+
+    fn cell(&self, text: String) -> Cell {
+        let emulated = self.colours && text == EMULATED;
+        let cell = Cell::new_owned(text);
+        if emulated { cell.fg(Color::Yellow) } else { cell }
+    }
+}
