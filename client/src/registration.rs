@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peermem_proto::{ByteRange, Direction, Initiator, Method};
+use peermem_proto::{ByteRange, Direction, Initiator, Method, Path};
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +19,7 @@ pub enum RegistrationError {
     )]
     AnotherInitiator {
         /// Whom the lease names.
-        granted: Initiator,
+        granted: String,
         /// The protection domain's device.
         device: String,
     },
@@ -53,7 +53,7 @@ impl<C: Connection> Lease<C> {
         access: Access,
     ) -> Result<Arc<MemoryRegion>, RegistrationError> {
         let info = self.info();
-        check_initiator(&info.initiator, pd.context().name())?;
+        check_initiator(&info.paths, pd.context().name())?;
         check_access(info.direction, access)?;
         Ok(match info.method {
             Method::Dmabuf => {
@@ -73,11 +73,13 @@ impl<C: Connection> Lease<C> {
     }
 }
 
-fn check_initiator(granted: &Initiator, device: &str) -> Result<(), RegistrationError> {
-    match granted {
-        Initiator::Rdma(name) if name.as_str() == device => Ok(()),
-        _ => Err(RegistrationError::AnotherInitiator { granted: granted.clone(), device: device.to_owned() }),
+fn check_initiator(paths: &[Path], device: &str) -> Result<(), RegistrationError> {
+    let is_meant = |path: &Path| matches!(&path.initiator, Initiator::Rdma(name) if name.as_str() == device);
+    if paths.iter().any(is_meant) {
+        return Ok(());
     }
+    let granted = paths.iter().map(|path| path.initiator.to_string()).collect::<Vec<_>>().join(" and ");
+    Err(RegistrationError::AnotherInitiator { granted, device: device.to_owned() })
 }
 
 /// Local reads can't be kept from a device that has the region; everything else can.

@@ -9,7 +9,7 @@ use crate::{
     cli::{Map, Memory},
     hold::{self, Signals},
     initiator,
-    output::{Output, memory},
+    output::{Output, memory, paths},
 };
 
 pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
@@ -45,9 +45,9 @@ pub(crate) fn request(
         region: memory.region.clone(),
         offset: memory.offset,
         length: memory.size,
-        initiator: match &memory.initiator {
-            Some(initiator) => initiator.clone(),
-            None => initiator::default_for(client)?,
+        initiators: match &memory.initiators[..] {
+            [] => vec![initiator::default_for(client)?],
+            named => named.to_vec(),
         },
         direction,
     })
@@ -60,10 +60,9 @@ fn show(lease: &Lease, output: &Output) -> Result<()> {
         ("memory", memory(lease.emulated).to_owned()),
         ("length", lease.length.to_string()),
         ("offset", lease.offset.to_string()),
-        ("initiator", lease.initiator.to_string()),
+        ("initiators", paths(lease)),
         ("direction", lease.direction.to_string()),
         ("method", lease.method.to_string()),
-        ("route", lease.route.to_string()),
         ("revocation", lease.revocation.to_string()),
     ])
 }
