@@ -1,6 +1,10 @@
 //! Access Control Services (ACS): whether a port sends peer-to-peer traffic up to the host bridge.
 
+use std::{fmt, str::FromStr};
+
 use serde::{Deserialize, Serialize};
+
+use crate::text::{TextError, by_text, hex};
 
 /// P2P Request Redirect Enable.
 const REQUEST_REDIRECT: u16 = 1 << 2;
@@ -9,9 +13,9 @@ const COMPLETION_REDIRECT: u16 = 1 << 3;
 /// P2P Egress Control Enable.
 const EGRESS_CONTROL: u16 = 1 << 5;
 
-/// The ACS Control register (PCI Express Base Specification, "ACS Extended Capability").
+/// The ACS Control register (PCI Express Base Specification, "ACS Extended Capability"). Text form: `0x001d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct AcsControl(u16);
 
 impl AcsControl {
@@ -31,6 +35,24 @@ impl AcsControl {
         self.0 & (REQUEST_REDIRECT | COMPLETION_REDIRECT | EGRESS_CONTROL) != 0
     }
 }
+
+impl fmt::Display for AcsControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#06x}", self.0)
+    }
+}
+
+impl FromStr for AcsControl {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        text.strip_prefix("0x")
+            .and_then(|digits| u16::try_from(hex(digits, 4..=4)?).ok())
+            .map(Self)
+            .ok_or_else(|| TextError::new("a 16-bit register such as 0x001d", text))
+    }
+}
+
+by_text!(AcsControl);
 
 /// What is known of a function's ACS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,30 +1,10 @@
-//! Names with a text form: a function's vendor and device, and a root bus.
+//! What identifies a PCI function and the bus that it hangs below.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-/// Why a text names neither a PCI ID nor a root bus.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} isn't {expected}")]
-pub struct IdError {
-    expected: &'static str,
-    text: String,
-}
-
-impl IdError {
-    fn new(expected: &'static str, text: &str) -> Self {
-        Self { expected, text: text.chars().take(40).collect() }
-    }
-}
-
-/// `text` as a number, when it is that many hexadecimal digits and nothing else.
-fn hex(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
-    (digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit()))
-        .then(|| u32::from_str_radix(text, 16).ok())
-        .flatten()
-}
+use crate::text::{TextError, by_text, hex};
 
 /// Vendor and device, as `lspci -n` writes them: `8086:29c0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,12 +23,48 @@ impl fmt::Display for PciId {
 }
 
 impl FromStr for PciId {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
         let number = |text| hex(text, 4..=4).and_then(|n| u16::try_from(n).ok());
         text.split_once(':')
             .and_then(|(vendor, device)| Some(Self { vendor: number(vendor)?, device: number(device)? }))
-            .ok_or_else(|| IdError::new("a PCI ID such as 8086:29c0", text))
+            .ok_or_else(|| TextError::new("a PCI ID such as 8086:29c0", text))
+    }
+}
+
+/// The class code, as sysfs writes it (`0x010802`): base class, subclass and programming interface, 8 bits each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Class(u32);
+
+impl Class {
+    /// The code's 24 bits; higher ones are dropped.
+    pub const fn new(code: u32) -> Self {
+        Self(code & 0xff_ffff)
+    }
+
+    /// The code.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is a PCI-to-PCI bridge: a root port, a port of a switch, or a conventional one.
+    pub const fn is_bridge(self) -> bool {
+        self.0 >> 8 == 0x0604
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#08x}", self.0)
+    }
+}
+
+impl FromStr for Class {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let code = text.strip_prefix("0x").and_then(|digits| hex(digits, 6..=6));
+        code.map(Self).ok_or_else(|| TextError::new("a PCI class code such as 0x010802", text))
     }
 }
 
@@ -71,32 +87,17 @@ impl fmt::Display for RootBus {
 }
 
 impl FromStr for RootBus {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
         text.split_once(':')
             .and_then(|(domain, bus)| {
                 Some(Self { domain: hex(domain, 4..=8)?, bus: u8::try_from(hex(bus, 2..=2)?).ok()? })
             })
-            .ok_or_else(|| IdError::new("a root bus such as 0000:00", text))
+            .ok_or_else(|| TextError::new("a root bus such as 0000:00", text))
     }
 }
 
-macro_rules! serde_by_string {
-    ($($type:ty),+) => {$(
-        impl TryFrom<String> for $type {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
-            }
-        }
-        impl From<$type> for String {
-            fn from(value: $type) -> Self {
-                value.to_string()
-            }
-        }
-    )+};
-}
-serde_by_string!(PciId, RootBus);
+by_text!(PciId, Class, RootBus);
 
 #[cfg(test)]
 mod tests {
@@ -105,15 +106,20 @@ mod tests {
     #[test]
     fn text_and_value_agree() {
         assert_eq!("8086:29c0".parse(), Ok(PciId { vendor: 0x8086, device: 0x29c0 }));
+        assert_eq!(PciId { vendor: 0x1b36, device: 0xc }.to_string(), "1b36:000c");
+        assert_eq!("0x010802".parse(), Ok(Class::new(0x010802)));
+        assert_eq!(Class::new(0x010802).to_string(), "0x010802");
         assert_eq!("10000:e0".parse(), Ok(RootBus { domain: 0x10000, bus: 0xe0 }));
         assert_eq!(RootBus { domain: 0x10000, bus: 0xe0 }.to_string(), "10000:e0");
-        assert_eq!(PciId { vendor: 0x1b36, device: 0xc }.to_string(), "1b36:000c");
     }
 
     #[test]
     fn near_misses_are_refused() {
         for text in ["", "8086", "8086:29c", "+086:29c0", "8086:29c0:", "0x8086:29c0"] {
             assert!(text.parse::<PciId>().is_err(), "{text:?} was taken for a PCI ID");
+        }
+        for text in ["", "0x", "010802", "0x10802", "0x0108020", "0x+10802", "0x010802\n"] {
+            assert!(text.parse::<Class>().is_err(), "{text:?} was taken for a class code");
         }
         for text in ["", "0000:000", "000:00", "0000:0g", "0000:00:00.0"] {
             assert!(text.parse::<RootBus>().is_err(), "{text:?} was taken for a root bus");

@@ -21,12 +21,14 @@ mod no_route;
 mod route;
 mod snapshot;
 mod sysfs;
+mod text;
 
 pub use acs::{Acs, AcsControl};
 pub use config::{ConfigUnreadable, acs_capability};
 pub use config_spaces::ConfigSpaces;
 pub use cpu::Cpu;
-pub use id::{IdError, PciId, RootBus};
+pub use id::{Class, PciId, RootBus};
 pub use no_route::{HostBridgeRefusal, NoRoute};
-pub use snapshot::{Attachment, Class, Function, Snapshot};
+pub use snapshot::{Attachment, Function, Snapshot};
 pub use sysfs::SysfsError;
+pub use text::TextError;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     acs::Acs,
     cpu::Cpu,
-    id::{PciId, RootBus},
+    id::{Class, PciId, RootBus},
 };
 
 /// The machine's PCI functions and RDMA devices, and the little else that the kernel's verdict depends on.
@@ -51,28 +51,6 @@ impl Function {
     /// Specification a root port is the only PCI-to-PCI bridge with a PCI Express capability on a root bus.
     pub fn is_root_port(&self) -> bool {
         self.express && self.class.is_bridge() && self.upstream.is_empty()
-    }
-}
-
-/// The class code: base class, subclass and programming interface, 8 bits each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Class(u32);
-
-impl Class {
-    /// Wraps the code, such as 0x010802 for an NVMe controller.
-    pub const fn new(code: u32) -> Self {
-        Self(code)
-    }
-
-    /// The code.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-
-    /// Whether it is a PCI-to-PCI bridge: a root port, a port of a switch, or a conventional one.
-    pub const fn is_bridge(self) -> bool {
-        self.0 >> 8 == 0x0604
     }
 }
 

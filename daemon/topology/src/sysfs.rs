@@ -17,7 +17,8 @@ use crate::{
     config_spaces::ConfigSpaces,
     cpu::Cpu,
     id::{PciId, RootBus},
-    snapshot::{Attachment, Class, Function, Snapshot},
+    snapshot::{Attachment, Function, Snapshot},
+    text::hex,
 };
 
 /// More than any sysfs attribute of interest is long.
@@ -123,8 +124,8 @@ fn read_function(sysfs: &Path, address: PciAddress, configs: &ConfigSpaces) -> R
         return Err(SysfsError::content(&link, "a path that ends in the same address", &text(&path)));
     }
     Ok(Function {
-        id: PciId { vendor: id(&path.join("vendor"))?, device: id(&path.join("device"))? },
-        class: Class::new(hex(&path.join("class"))?),
+        id: PciId { vendor: number(&path.join("vendor"))?, device: number(&path.join("device"))? },
+        class: attribute(&path.join("class"), "a class code such as 0x010802", |text| text.parse().ok())?,
         // Attributes of PCI Express functions only: `pcie_dev_attrs_are_visible` in drivers/pci/pci-sysfs.c.
         express: path.join("max_link_speed").exists(),
         root,
@@ -179,20 +180,22 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn id(path: &Path) -> Result<u16, SysfsError> {
-    let value = hex(path)?;
-    u16::try_from(value).map_err(|_| SysfsError::content(path, "at most 0xffff", &format!("{value:#x}")))
-}
-
-/// A number as sysfs writes it: `0x8086` and a newline.
-fn hex(path: &Path) -> Result<u32, SysfsError> {
+/// An attribute's text, without the newline at its end, as what it should be.
+fn attribute<T>(
+    path: &Path,
+    expected: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, SysfsError> {
     let bytes = read_bytes(path, ATTRIBUTE_BYTES)?;
     let found = String::from_utf8_lossy(&bytes);
-    let digits =
-        found.trim_end().strip_prefix("0x").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
-    digits
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| SysfsError::content(path, "a number such as 0x8086", &found))
+    parse(found.trim_end()).ok_or_else(|| SysfsError::content(path, expected, &found))
+}
+
+/// A vendor's or device's number, as sysfs writes it: `0x8086`.
+fn number(path: &Path) -> Result<u16, SysfsError> {
+    attribute(path, "a 16-bit number such as 0x8086", |text| {
+        u16::try_from(hex(text.strip_prefix("0x")?, 4..=4)?).ok()
+    })
 }
 
 /// The file's first bytes, at most `limit`.

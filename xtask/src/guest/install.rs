@@ -2,7 +2,7 @@
 //! programs, and the files that make the root a guest of xtask.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -118,10 +118,23 @@ impl Tree {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.install_file(&path, &format!("usr/lib/systemd/system/{name}"), 0o644)?;
         }
+        self.install_file(&machine.join("modprobe.conf"), "etc/modprobe.d/peermem-vm.conf", 0o644)?;
+        self.mask_units(&machine.join("masked-units"))?;
         self.install(profile.modules.join(" ").as_bytes(), "etc/peermem-vm/modules", 0o644)?;
         self.install(profile.setup.as_bytes(), "etc/peermem-vm/setup", 0o644)?;
         if profile.test_gpu {
             self.install(b"", "etc/peermem-vm/test-gpu", 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// Links each unit that `list` names to nothing, as `systemctl mask` does.
+    fn mask_units(&self, list: &Path) -> Result<()> {
+        let units = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+        let folder = self.root.join("etc/systemd/system");
+        fs::create_dir_all(&folder)?;
+        for unit in units.lines().filter(|line| !line.starts_with('#')) {
+            symlink("/dev/null", folder.join(unit))?;
         }
         Ok(())
     }

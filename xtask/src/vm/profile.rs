@@ -90,7 +90,7 @@ impl Profile {
     }
 
     fn default_machine() -> String {
-        "q35".into()
+        "q35,sata=off,smbus=off,i8042=off".into()
     }
 
     fn default_cpu() -> String {

@@ -82,7 +82,6 @@ fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
     add("-kernel", files.kernel.display().to_string());
     add("-initrd", files.initramfs.display().to_string());
     add("-append", kernel_arguments(profile, mode));
-    add("-device", "virtio-rng-pci".into());
     for (name, image) in [("root", files.root), ("tree", files.tree)] {
         add("-drive", format!("if=none,id={name},format=raw,readonly=on,file={}", escaped(image)));
         add("-device", format!("virtio-blk-pci,drive={name}"));
@@ -120,6 +119,10 @@ fn kernel_arguments(profile: &Profile, mode: Mode) -> String {
         // The kernel patches its code while it boots, which QEMU's emulation of two CPUs doesn't
         // always get right; the second one is started by `init`.
         "maxcpus=1",
+        // The clock's watchdog would take a processor that the host had no time for as a bad clock.
+        "tsc=reliable",
+        "rcupdate.rcu_expedited=1",
+        "systemd.hostname=guest",
         "systemd.show_status=0",
     ];
     let mut words: Vec<&str> = common.to_vec();
