@@ -14,7 +14,12 @@ pub(crate) fn memory(emulated: bool) -> &'static str {
 const EMULATED: &str = "emulated";
 
 /// A line below the header and no others, so that rows are what `grep` and `awk` see.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle {
+    left: None,
+    fill: Some('─'),
+    junction: Some('─'),
+    right: None,
+});
 
 /// Standard output, and how to write to it. Errors of writing are returned, never a panic: the reader of a pipe may
 /// have seen enough.
