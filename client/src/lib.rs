@@ -1,8 +1,9 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
 //!
-//! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
-//! by [`Lease::mapping`], and an RDMA device by [`Lease::register`], in a protection domain of the caller's own ([`verbs`]).
-//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`] does the same without blocking.
+//! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`]. This process reaches its memory by
+//! [`Lease::mapping`], an RDMA device by [`Lease::register`] in a protection domain of the caller's own ([`verbs`]).
+//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`]
+//! does all this without blocking.
 //!
 //! ```no_run
 //! use peermem::{Client, proto::{ByteLen, Direction, Extent, Initiator, call::Map}};

@@ -94,15 +94,21 @@ fn check_access(direction: Direction, access: Access) -> Result<(), Registration
 
 #[cfg(test)]
 mod tests {
+    use peermem_proto::Route;
+
     use super::*;
 
+    fn path(initiator: &str) -> Path {
+        Path { initiator: initiator.parse().unwrap(), route: Route::Software {} }
+    }
+
     #[test]
-    fn a_lease_is_for_its_own_initiator() {
-        let granted: Initiator = "rdma:mlx5_0".parse().unwrap();
+    fn a_lease_is_for_its_own_initiators() {
+        let granted = [path("pci:0000:01:00.0"), path("rdma:mlx5_0")];
         assert!(check_initiator(&granted, "mlx5_0").is_ok());
         let text = check_initiator(&granted, "mlx5_1").unwrap_err().to_string();
         assert!(text.contains("rdma:mlx5_0") && text.contains("`rdma:mlx5_1`"), "{text}");
-        assert!(check_initiator(&Initiator::Emulated, "rxe0").is_err());
+        assert!(check_initiator(&[path("emulated")], "rxe0").is_err());
     }
 
     #[test]

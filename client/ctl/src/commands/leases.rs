@@ -26,7 +26,7 @@ fn row(lease: &Lease) -> [String; 9] {
         memory(lease.emulated).to_owned(),
         lease.length.to_string(),
         lease.offset.to_string(),
-        paths(lease),
+        paths(&lease.paths),
         lease.direction.to_string(),
         lease.method.to_string(),
         format!("uid {}, pid {}", lease.owner.uid, lease.owner.pid),

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use peermem::{Client, proto::Lease, proto::call};
+use peermem::{
+    Client,
+    proto::{Direction, Lease, RegionName, call},
+};
 
 use crate::{
     cli::{Map, Memory},
@@ -16,7 +19,7 @@ pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
     // Before the lease exists, so that no signal falls between the grant and the wait.
     let signals = Signals::block()?;
     let watch = client.watch()?;
-    let request = request(client, &args.memory, args.direction.into())?;
+    let request = request(client, &args.region, &args.memory, args.direction.into())?;
     let lease = client.map(&request).with_context(|| format!("can't map {}", request.region))?;
     if output.is_json() {
         output.json(lease.info())?;
@@ -35,14 +38,15 @@ pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
     ended
 }
 
-/// The call that `memory` describes.
+/// The call that asks for `memory` of `region`.
 pub(crate) fn request(
     client: &Client,
+    region: &RegionName,
     memory: &Memory,
-    direction: peermem::proto::Direction,
+    direction: Direction,
 ) -> Result<call::Map> {
     Ok(call::Map {
-        region: memory.region.clone(),
+        region: region.clone(),
         offset: memory.offset,
         length: memory.size,
         initiators: match &memory.initiators[..] {
@@ -60,7 +64,7 @@ fn show(lease: &Lease, output: &Output) -> Result<()> {
         ("memory", memory(lease.emulated).to_owned()),
         ("length", lease.length.to_string()),
         ("offset", lease.offset.to_string()),
-        ("initiators", paths(lease)),
+        ("initiators", paths(&lease.paths)),
         ("direction", lease.direction.to_string()),
         ("method", lease.method.to_string()),
         ("revocation", lease.revocation.to_string()),

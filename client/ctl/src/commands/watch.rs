@@ -31,7 +31,7 @@ fn line(event: &Event) -> String {
         ),
         Event::RegionGone { name } => format!("region {name} is gone"),
         Event::LeaseGranted { lease } => {
-            format!("{} granted for {}", named(lease), paths(lease))
+            format!("{} granted for {}", named(lease), paths(&lease.paths))
         }
         Event::LeaseEnded { lease, reason } => format!("{} ended: {}", named(lease), why(*reason)),
     }
