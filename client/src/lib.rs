@@ -1,7 +1,8 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
 //!
 //! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
-//! by [`Lease::mapping`]. With the feature `async`, [`aio::Client`] does the same without blocking.
+//! by [`Lease::mapping`], and an RDMA device by [`Lease::register`], in a protection domain of the caller's own ([`verbs`]).
+//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`] does the same without blocking.
 //!
 //! ```no_run
 //! use peermem::{Client, proto::{ByteLen, Direction, Extent, Initiator, call::Map}};
@@ -26,8 +27,12 @@
 //! ```
 
 mod connection;
+pub mod errno;
 mod lease;
 mod mapping;
+pub mod rdma;
+mod registration;
+pub mod verbs;
 
 #[cfg(feature = "async")]
 pub use connection::aio;
@@ -38,3 +43,4 @@ pub use connection::{
 pub use lease::Lease;
 pub use mapping::{CopyError, Mapping, MappingError};
 pub use peermem_proto as proto;
+pub use registration::RegistrationError;

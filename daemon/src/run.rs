@@ -68,7 +68,9 @@ fn settings(args: &Args) -> Result<Settings> {
 
 /// Gives up what only the start needed. Fails only where there was nothing to give up.
 fn drop_capabilities() {
-    for set in [caps::CapSet::Ambient, caps::CapSet::Effective, caps::CapSet::Permitted] {
+    for set in
+        [caps::CapSet::Ambient, caps::CapSet::Inheritable, caps::CapSet::Effective, caps::CapSet::Permitted]
+    {
         if let Err(error) = caps::clear(None, set) {
             tracing::debug!(%error, ?set, "capabilities stay");
         }

@@ -1,5 +1,7 @@
 //! What `Watch` streams.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{id::RegionName, lease::Lease, region::Region};
@@ -14,6 +16,16 @@ pub enum LeaseEnd {
     OwnerGone,
     /// Its region went away.
     RegionGone,
+}
+
+impl fmt::Display for LeaseEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unmapped => "given back",
+            Self::OwnerGone => "its owner has gone",
+            Self::RegionGone => "its region has gone",
+        })
+    }
 }
 
 /// Something that happened to a region or a lease.

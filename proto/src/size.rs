@@ -140,6 +140,14 @@ impl ByteRange {
         self.length
     }
 
+    /// Its first `length` bytes, or all of it where it has fewer, and the rest.
+    pub fn split_at(self, length: ByteLen) -> (Self, Self) {
+        let front = length.min(self.length);
+        let rest =
+            Self { offset: ByteLen(self.offset.0 + front.0), length: ByteLen(self.length.0 - front.0) };
+        (Self { offset: self.offset, length: front }, rest)
+    }
+
     /// One past its last byte.
     pub const fn end(self) -> ByteLen {
         ByteLen(self.offset.0 + self.length.0)
@@ -168,6 +176,15 @@ mod tests {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC*") {
             let _ = text.parse::<ByteLen>();
+        }
+
+        #[test]
+        fn the_parts_of_a_range_make_the_whole(offset in 0..1_u64 << 40, length in 0..1_u64 << 20, at: u64) {
+            let range = ByteRange::new(ByteLen::new(offset), ByteLen::new(length)).unwrap();
+            let (front, rest) = range.split_at(ByteLen::new(at));
+            prop_assert_eq!((front.offset(), rest.end()), (range.offset(), range.end()));
+            prop_assert_eq!(front.end(), rest.offset());
+            prop_assert_eq!(front.length().get(), at.min(length));
         }
 
         #[test]

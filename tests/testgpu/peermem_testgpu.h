@@ -74,10 +74,11 @@ struct peermem_testgpu_alloc {
  * returns, for every buffer made before:
  *   - a touch of any mapping raises SIGBUS, and mmap fails with ENODEV;
  *   - registering it fails with ENODEV;
- *   - its memory regions are dead: soft-RoCE completes work that names them with
- *     an access error and moves no byte. (A packet whose copy had begun before
- *     may finish; the range isn't given to anyone else before the region is
- *     deregistered.)
+ *   - its memory regions are dead: work that names one moves no byte, and
+ *     completes with IBV_WC_REM_ACCESS_ERR where it is the remote side,
+ *     IBV_WC_LOC_PROT_ERR as target of a read, IBV_WC_WR_FLUSH_ERR as source of
+ *     a write. (A packet whose copy had begun before may finish; the range
+ *     isn't given to anyone else before the region is deregistered.)
  * Buffers made after are not affected. Needs CAP_SYS_ADMIN (EPERM). Output only.
  *
  * struct layout: 16 bytes

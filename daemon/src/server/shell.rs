@@ -78,7 +78,7 @@ impl Shell {
 
     /// Offers a region.
     pub fn add_region(&mut self, spec: RegionSpec, source: Source) {
-        tracing::info!(region = %spec.name, provider = %spec.provider, size = %spec.size, "region found");
+        tracing::info!(region = %spec.name, "region {} found: {} of {}", spec.name, spec.size, spec.provider);
         self.sources.insert(spec.name.clone(), source);
         self.run(Input::RegionFound(spec));
     }
@@ -147,8 +147,8 @@ impl Shell {
                     self.carved.remove(&lease.id).ok_or(Refusal::UnknownLease { lease: lease.id })?;
                 self.metrics.mapped(&lease);
                 tracing::info!(
-                    lease = %lease.id, %region, %initiator, length = %lease.length, route = %lease.route,
-                    uid = lease.owner.uid, pid = lease.owner.pid, "mapping granted"
+                    lease = %lease.id, %region, %initiator, uid = lease.owner.uid, pid = lease.owner.pid,
+                    "lease {} granted: {} of {region} for {initiator} by {}", lease.id, lease.length, lease.route
                 );
                 let reply = call::MapReply { lease, memory_fd: 0, memory_offset: carved.offset };
                 Ok((reply, carved))
@@ -167,14 +167,17 @@ impl Shell {
         request: &call::Register,
         fd: std::os::fd::OwnedFd,
     ) -> Result<call::RegisterReply, CallError> {
+        let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
         if !self.broker.routes_mut().has_function(request.device) {
             return Err(Refusal::UnknownDevice { device: request.device }.into());
         }
-        let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
         let spec = registered_spec(request, &dmabuf);
         match self.call(|ticket| Input::Register(session, ticket, spec))? {
             Answer::Registered(region) => {
-                tracing::info!(region = %region.name, device = %request.device, size = %region.size, "region registered");
+                tracing::info!(
+                    region = %region.name, device = %request.device,
+                    "region {} registered: {} of {}", region.name, region.size, request.device
+                );
                 self.sources.insert(region.name.clone(), Source::Registered(dmabuf));
                 Ok(call::RegisterReply { region })
             }
@@ -226,7 +229,10 @@ impl Shell {
 
     fn announce(&self, event: Event) {
         if let Event::LeaseEnded { lease, reason } = &event {
-            tracing::info!(lease = %lease.id, region = %lease.region, ?reason, uid = lease.owner.uid, pid = lease.owner.pid, "lease ended");
+            tracing::info!(
+                lease = %lease.id, region = %lease.region, uid = lease.owner.uid, pid = lease.owner.pid,
+                "lease {} ended: {reason}", lease.id
+            );
         }
         // An error says that nobody watches.
         let _ = self.events.send(Rc::new(event));

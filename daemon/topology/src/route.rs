@@ -106,11 +106,7 @@ impl Snapshot {
 fn path((provider, from): (PciAddress, &Function), (initiator, to): (PciAddress, &Function)) -> Path {
     let down_to = |address, function: &Function| [function.upstream.as_slice(), &[address]].concat();
     let (from_path, to_path) = (down_to(provider, from), down_to(initiator, to));
-    let shared = if from.root == to.root {
-        from_path.iter().zip(&to_path).take_while(|(one, other)| one == other).count()
-    } else {
-        0
-    };
+    let shared = from_path.iter().zip(&to_path).take_while(|(one, other)| one == other).count();
     let (up, down) = (&from_path[shared..], &to_path[shared..]);
     let ports = match shared.checked_sub(1) {
         Some(common) => {

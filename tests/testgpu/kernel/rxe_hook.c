@@ -2,13 +2,11 @@
 /*
  * Teaches soft-RoCE (rdma_rxe) to register dma-bufs of the test GPU, without a
  * change to it: adds the one device op it lacks, and wraps the one that ends a
- * memory region.
- *
- * ib_uverbs decides which methods a device offers when its own client is told
- * of the device, and clients are told in the order of their registration: load
- * this module before ib_uverbs.
+ * memory region. ib_uverbs looks for the op at each registration, so devices
+ * that exist already when this is loaded are served too.
  */
 #include <linux/cred.h>
+#include <linux/device/devres.h>
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
@@ -17,14 +15,6 @@
 #include <rdma/uverbs_ioctl.h>
 
 #include "testgpu.h"
-
-/**
- * struct hooked_device - an rxe device that was given our ops
- * @dereg_mr: the driver's own
- */
-struct hooked_device {
-	int (*dereg_mr)(struct ib_mr *mr, struct ib_udata *udata);
-};
 
 /**
  * struct hooked_mr - a memory region over a buffer
@@ -42,7 +32,8 @@ static DEFINE_MUTEX(hooked_mrs_lock);
 static DEFINE_HASHTABLE(hooked_mrs, 6);
 static unsigned int nr_hooked_mrs;
 
-static struct ib_client testgpu_ib_client;
+/* rxe's own. All its devices have the same, so that of the latest device will do. */
+static int (*rxe_dereg_mr)(struct ib_mr *mr, struct ib_udata *udata);
 
 /*
  * rxe compares every access with the length in the public struct ib_mr, which
@@ -159,8 +150,9 @@ static struct ib_mr *reg_buf(struct ib_pd *pd, struct testgpu_buf *buf, u64 offs
 	mr = reg_user_mr_unlimited(pd, addr + offset_in_page(offset), length, iova, access,
 				   dmah, udata);
 	testgpu_pages_unmap(addr, size);
+	/* A reset in between has emptied the mapping, which looks like a bad address. */
 	if (IS_ERR(mr))
-		return mr;
+		return READ_ONCE(buf->revoked) ? ERR_PTR(-ENODEV) : mr;
 
 	/* For an address range the core sets these two; for a dma-buf the driver does. */
 	mr->iova = iova;
@@ -216,11 +208,10 @@ err_put:
 
 static int testgpu_dereg_mr(struct ib_mr *mr, struct ib_udata *udata)
 {
-	struct hooked_device *device = ib_get_client_data(mr->device, &testgpu_ib_client);
 	struct hooked_mr *hooked = hooked_mr_take(mr);
 	int ret;
 
-	ret = device->dereg_mr(mr, udata);
+	ret = rxe_dereg_mr(mr, udata);
 	if (!hooked)
 		return ret;
 
@@ -239,43 +230,42 @@ static const struct ib_device_ops testgpu_ib_ops = {
 	.reg_user_mr_dmabuf = testgpu_reg_user_mr_dmabuf,
 };
 
+/* The tail call returns to the driver core: nothing of this module runs after it. */
+static void testgpu_ib_released(void *module)
+{
+	module_put(module);
+}
+
 static int testgpu_ib_add(struct ib_device *ibdev)
 {
-	struct hooked_device *device;
+	int ret;
 
 	if (ibdev->ops.driver_id != RDMA_DRIVER_RXE)
 		return -EOPNOTSUPP;
+	/* Told again of the same device, which moved to another network namespace. */
+	if (ibdev->ops.dereg_mr == testgpu_dereg_mr)
+		return 0;
 
-	device = kzalloc(sizeof(*device), GFP_KERNEL);
-	if (!device)
-		return -ENOMEM;
-	device->dereg_mr = ibdev->ops.dereg_mr;
-	ib_set_client_data(ibdev, &testgpu_ib_client, device);
-
-	/* Fills in what is missing and overwrites nothing, hence the second line. */
-	ib_set_device_ops(ibdev, &testgpu_ib_ops);
-	ibdev->ops.dereg_mr = testgpu_dereg_mr;
-
-	/* A device's ops can't be taken back while it is in use: no unload before it goes. */
+	/*
+	 * The ops stay until the device itself is gone: whoever was told of it
+	 * before us (ib_uverbs, perhaps) still calls them when we have been told
+	 * to let go. Until then the module can't be unloaded.
+	 */
 	__module_get(THIS_MODULE);
+	ret = devm_add_action_or_reset(&ibdev->dev, testgpu_ib_released, THIS_MODULE);
+	if (ret)
+		return ret;
+
+	/* Fills in what is missing and overwrites nothing, hence the assignment. */
+	ib_set_device_ops(ibdev, &testgpu_ib_ops);
+	rxe_dereg_mr = ibdev->ops.dereg_mr;
+	ibdev->ops.dereg_mr = testgpu_dereg_mr;
 	return 0;
-}
-
-/* ib_uverbs, told of the device after us, has let go of it before us: no caller is left. */
-static void testgpu_ib_remove(struct ib_device *ibdev, void *client_data)
-{
-	struct hooked_device *device = client_data;
-
-	ibdev->ops.reg_user_mr_dmabuf = NULL;
-	ibdev->ops.dereg_mr = device->dereg_mr;
-	kfree(device);
-	module_put(THIS_MODULE);
 }
 
 static struct ib_client testgpu_ib_client = {
 	.name = KBUILD_MODNAME,
 	.add = testgpu_ib_add,
-	.remove = testgpu_ib_remove,
 };
 
 int testgpu_rxe_register(void)

@@ -7,10 +7,9 @@
  * This library takes the call, lets the provider answer first, and where that
  * was its answer sends the kernel the request that every other provider sends.
  *
- * A program linked with libibverbs gets ibv_reg_dmabuf_mr() from here by the
- * linker's ordinary order. One that opens libibverbs.so.1 by itself looks the
- * symbol up in that library alone, past every preloaded one: for it dlsym() is
- * taken over too.
+ * The linker finds ibv_reg_dmabuf_mr() here before libibverbs for a program that
+ * is linked with it, and for one that opens it at run time and looks symbols up
+ * in the global scope (RTLD_DEFAULT), as peermem does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +25,6 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct ibv_mr *reg_dmabuf_mr_fn(struct ibv_pd *, uint64_t, size_t, uint64_t, int, int);
-typedef void *dlsym_fn(void *, const char *);
 
 /*
  * What ibv_dereg_mr() and the rxe provider take a memory region to be: struct
@@ -126,9 +124,6 @@ static struct ibv_mr *rxe_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size
 
 	if (rxe_ioctl(pd->context, UVERBS_OBJECT_MR, UVERBS_METHOD_REG_DMABUF_MR, attrs,
 		      ARRAY_SIZE(attrs))) {
-		/* No such method: the module isn't loaded, or was loaded after ib_uverbs. */
-		if (errno == EPROTONOSUPPORT)
-			errno = EOPNOTSUPP;
 		free(mr); /* keeps errno: glibc since 2.33 */
 		return NULL;
 	}
@@ -173,18 +168,4 @@ struct ibv_mr *ibv_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t leng
 		return NULL;
 	}
 	return rxe_reg_dmabuf_mr(pd, offset, length, iova, fd, access);
-}
-
-/*
- * Whoever finds libibverbs' ibv_reg_dmabuf_mr() gets ours, and nothing else
- * changes. The last line must stay a tail call: dlsym() goes by its return
- * address where it is asked for RTLD_NEXT.
- */
-void *dlsym(void *handle, const char *name)
-{
-	dlsym_fn *real = (dlsym_fn *)dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-
-	if (!strcmp(name, "ibv_reg_dmabuf_mr") && real(handle, name))
-		return (void *)ibv_reg_dmabuf_mr;
-	return real(handle, name);
 }

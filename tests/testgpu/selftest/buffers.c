@@ -209,7 +209,7 @@ static void hold_mapped_buffers(void)
 
 static void killed_process_leaves_no_buffer(void)
 {
-	child_is_killed_when_stopped(hold_mapped_buffers);
+	child_kill(child_stopped(hold_mapped_buffers));
 }
 
 const struct check buffer_checks[] = {

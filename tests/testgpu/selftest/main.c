@@ -5,7 +5,8 @@
  * and exits 0 if all are ok.
  *
  * selftest            everything but the next
- * selftest --unload   deletes the soft-RoCE links and unloads the module
+ * selftest --remove   unplugs the adapter and brings it back, deletes the
+ *                     soft-RoCE devices and unloads the module
  *
  * After each check the GPU must be as it was before: as many free bytes,
  * buffers and memory regions.
@@ -62,14 +63,14 @@ void child_kill(pid_t pid)
 	EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* Kills a child without warning when @body has raised SIGSTOP. */
-void child_is_killed_when_stopped(void (*body)(void))
+/* Starts a child and returns when @body has raised SIGSTOP. */
+pid_t child_stopped(void (*body)(void))
 {
 	int status;
 	pid_t pid = child_start(body);
 
 	EXPECT(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
-	child_kill(pid);
+	return pid;
 }
 
 /* A dying process drops some references in the background: allow it 5 s. */
@@ -111,10 +112,10 @@ static int run_all(const struct check *checks, int compare)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && !strcmp(argv[1], "--unload"))
-		return run_all(unload_checks, 0) ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (argc == 2 && !strcmp(argv[1], "--remove"))
+		return run_all(removal_checks, 0) ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc != 1) {
-		fprintf(stderr, "usage: %s [--unload]\n", argv[0]);
+		fprintf(stderr, "usage: %s [--remove]\n", argv[0]);
 		return 2;
 	}
 

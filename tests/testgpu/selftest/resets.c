@@ -63,39 +63,46 @@ static void reset_needs_privilege(void)
 	EXPECT(gpu_info().generation == generation);
 }
 
-/* As the remote and as the local side of a transfer. An access error ends a connection. */
-static void regions_move_no_byte(void)
+/* Host memory's bytes can be seen: where they are the target, they must stay. */
+static void expect_dead(enum ibv_wr_opcode opcode, int gpu_is_remote, enum ibv_wc_status expected)
 {
 	static uint8_t ram[KIB(64)];
+	struct loopback loop = loopback_open();
 	int fd = gpu_buffer(KIB(64));
+	struct ibv_mr *gpu = ibv_reg_dmabuf_mr(loop.pd, 0, KIB(64), 0, fd, ACCESS_ALL);
+	struct ibv_mr *host = ibv_reg_mr(loop.pd, ram, sizeof(ram), ACCESS_ALL);
 
-	for (int as_local = 0; as_local < 2; as_local++) {
-		struct loopback loop = loopback_open();
-		int gpu_fd = as_local ? gpu_buffer(KIB(64)) : fd;
-		struct ibv_mr *gpu = ibv_reg_dmabuf_mr(loop.pd, 0, KIB(64), 0, gpu_fd, ACCESS_ALL);
-		struct ibv_mr *host = ibv_reg_mr(loop.pd, ram, sizeof(ram), ACCESS_ALL);
-		struct ibv_sge in_host = { (uintptr_t)ram, KIB(64), host->lkey };
-		struct ibv_sge in_gpu = { 0, KIB(64), gpu->lkey };
-		struct ibv_sge sge = as_local ? in_gpu : in_host;
-		uint64_t remote = as_local ? (uintptr_t)ram : 0;
-		uint32_t rkey = as_local ? host->rkey : gpu->rkey;
+	EXPECT(gpu && host);
 
-		EXPECT(gpu && host);
-		fill(ram, sizeof(ram), 5);
-		EXPECT(loopback_copy(&loop, IBV_WR_RDMA_WRITE, sge, remote, rkey) ==
-		       IBV_WC_SUCCESS);
-		fill(ram, sizeof(ram), 6);
-		EXPECT(gpu_reset().memory_regions == 1);
-		EXPECT(loopback_copy(&loop, as_local ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
-				     sge, remote, rkey) ==
-		       (as_local ? IBV_WC_LOC_PROT_ERR : IBV_WC_REM_ACCESS_ERR));
-		EXPECT(holds(ram, sizeof(ram), 6));
-		EXPECT_ERRNO(!ibv_reg_dmabuf_mr(loop.pd, 0, PAGE, 0, gpu_fd, ACCESS_ALL), ENODEV);
-		EXPECT(!ibv_dereg_mr(gpu));
-		EXPECT(!ibv_dereg_mr(host));
-		close(gpu_fd);
-		loopback_close(&loop);
-	}
+	struct ibv_sge in_host = { (uintptr_t)ram, KIB(64), host->lkey };
+	struct ibv_sge in_gpu = { 0, KIB(64), gpu->lkey };
+	struct ibv_sge local = gpu_is_remote ? in_host : in_gpu;
+	uint64_t remote = gpu_is_remote ? 0 : (uintptr_t)ram;
+	uint32_t rkey = gpu_is_remote ? gpu->rkey : host->rkey;
+
+	EXPECT(loopback_copy(&loop, opcode, local, remote, rkey) == IBV_WC_SUCCESS);
+	fill(ram, sizeof(ram), 6);
+	EXPECT(gpu_reset().memory_regions == 1);
+	EXPECT(loopback_copy(&loop, opcode, local, remote, rkey) == expected);
+	EXPECT(holds(ram, sizeof(ram), 6));
+	EXPECT_ERRNO(!ibv_reg_dmabuf_mr(loop.pd, 0, PAGE, 0, fd, ACCESS_ALL), ENODEV);
+	EXPECT(!ibv_dereg_mr(gpu));
+	EXPECT(!ibv_dereg_mr(host));
+	close(fd);
+	loopback_close(&loop);
+}
+
+static void remote_regions_are_dead(void)
+{
+	expect_dead(IBV_WR_RDMA_READ, 1, IBV_WC_REM_ACCESS_ERR);
+	expect_dead(IBV_WR_RDMA_WRITE, 1, IBV_WC_REM_ACCESS_ERR);
+}
+
+/* Where rxe can't read what it is to send, it ends the queue pair and flushes the request. */
+static void local_regions_are_dead(void)
+{
+	expect_dead(IBV_WR_RDMA_READ, 0, IBV_WC_LOC_PROT_ERR);
+	expect_dead(IBV_WR_RDMA_WRITE, 0, IBV_WC_WR_FLUSH_ERR);
 }
 
 /* The range of a dead region isn't given to anyone else while its pages are pinned. */
@@ -159,7 +166,8 @@ const struct check reset_checks[] = {
 	{ "mappings_raise_sigbus", mappings_raise_sigbus },
 	{ "later_buffers_are_unaffected", later_buffers_are_unaffected },
 	{ "reset_needs_privilege", reset_needs_privilege },
-	{ "regions_move_no_byte", regions_move_no_byte },
+	{ "remote_regions_are_dead", remote_regions_are_dead },
+	{ "local_regions_are_dead", local_regions_are_dead },
 	{ "dead_region_keeps_its_range", dead_region_keeps_its_range },
 	{ "resets_in_full_use_break_nothing", resets_in_full_use_break_nothing },
 	{}

@@ -19,13 +19,17 @@
 /* Ends the check that runs as failed, naming the expression and errno, unless it holds. */
 #define EXPECT(condition) \
 	do { \
-		errno = 0; \
 		if (!(condition)) \
 			check_failed(__FILE__, __LINE__, #condition); \
 	} while (0)
 
 /* The same for a call that must fail with a certain errno. */
-#define EXPECT_ERRNO(failed, expected) EXPECT((failed) && errno == (expected))
+#define EXPECT_ERRNO(failed, expected) \
+	do { \
+		errno = 0; \
+		if (!(failed) || errno != (expected)) \
+			check_failed(__FILE__, __LINE__, #failed ", " #expected); \
+	} while (0)
 
 struct check {
 	const char *name;
@@ -36,14 +40,17 @@ extern const struct check buffer_checks[];
 extern const struct check reset_checks[];
 extern const struct check region_checks[];
 extern const struct check transfer_checks[];
-extern const struct check unload_checks[];
+extern const struct check removal_checks[];
+
+/* regions.c: four regions over four buffers that nothing else holds; raises SIGSTOP and stays */
+void hold_regions(void);
 
 /* main.c */
 void check_failed(const char *file, int line, const char *what) __attribute__((noreturn));
 pid_t child_start(void (*body)(void));
 int child_fails(void (*body)(void));
 void child_kill(pid_t pid);
-void child_is_killed_when_stopped(void (*body)(void));
+pid_t child_stopped(void (*body)(void));
 
 /* gpu.c: the device, and bytes without a period */
 struct peermem_testgpu_info gpu_info(void);

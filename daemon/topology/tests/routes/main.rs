@@ -3,6 +3,7 @@
 
 mod machine;
 mod properties;
+mod recorded;
 
 use peermem_proto::{Initiator, Route};
 use peermem_topology::{Acs, Attachment, HostBridgeRefusal, NoRoute, Snapshot};

@@ -3,7 +3,11 @@
 
 mod tree;
 
-use std::{error::Error, fs, os::unix::fs::FileExt};
+use std::{
+    error::Error,
+    fs,
+    os::unix::fs::{FileExt, symlink},
+};
 
 use peermem_proto::{PciAddress, RdmaName};
 use peermem_topology::{Acs, AcsControl, Attachment, ConfigSpaces, Cpu, RootBus, Snapshot, SysfsError};
@@ -156,6 +160,12 @@ fn a_place_that_is_none_is_an_error() {
     assert!(error.contains("0000:00:03.0 should hold a path below a root bus"), "{error}");
 
     let tree = Tree::new();
+    let function = tree.function("pci0000:00/0000:00:03.0", (0x1b36, 0x000c), ROOT_PORT, &express(None));
+    symlink(function, tree.sysfs().join("bus/pci/devices/0000:00:04.0")).unwrap();
+    let error = Snapshot::read(tree.sysfs(), None, &ConfigSpaces::default()).unwrap_err().to_string();
+    assert!(error.contains("0000:00:04.0 should hold a path that ends in the same address"), "{error}");
+
+    let tree = Tree::new();
     fs::create_dir(tree.sysfs().join("bus/pci/devices/virtio0")).unwrap();
     let error = ConfigSpaces::open(tree.sysfs()).unwrap_err().to_string();
     assert!(error.contains("bus/pci/devices should hold only PCI addresses"), "{error}");
@@ -175,6 +185,9 @@ fn the_cpu_is_read_up_to_a_bound() {
     let processor = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nflags\t: fpu\n\n";
     fs::write(&cpuinfo, processor.repeat(100_000)).unwrap();
     assert_eq!(Cpu::read(&cpuinfo).unwrap().unwrap().family, 25);
+    let flags = "sse ".repeat(1 << 20);
+    fs::write(&cpuinfo, format!("vendor_id\t: AuthenticAMD\nflags\t: {flags}\ncpu family\t: 25\n")).unwrap();
+    assert_eq!(Cpu::read(&cpuinfo).unwrap(), None, "read past the bound");
     let error = Cpu::read(&directory.path().join("none")).unwrap_err();
     assert!(error.to_string().ends_with("none can't be read") && error.source().is_some());
 }

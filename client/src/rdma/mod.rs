@@ -1,0 +1,28 @@
+//! Moving bytes: a connected endpoint, the regions it reaches, and what the device is known to do wrongly.
+//!
+//! ```text
+//! PreparedEndpoint::new(pd, config)      a queue pair of its own, the device's quirks known
+//!   .connect(stream, deadline)           both sides exchange queue pair addresses over TCP
+//! Endpoint::describe(slice)              RemoteRegion: JSON for the peer
+//! Endpoint::write / read                 checked, split, pipelined; returns when the bytes have moved
+//! ```
+//!
+//! **Invariant:** an endpoint never starts a transfer that its device, or the peer's, would carry out wrongly. What a
+//! device does wrongly is measured ([`probe`]), not looked up in a list.
+
+mod constraint;
+mod endpoint;
+pub mod exchange;
+mod loopback;
+pub mod pattern;
+mod port;
+pub mod probe;
+mod quirks;
+mod remote;
+mod transfer;
+
+pub use constraint::{PageAligned, Unaligned};
+pub use endpoint::{Endpoint, EndpointConfig, EndpointError, PreparedEndpoint};
+pub use quirks::{OnDemand, Quirks, Unusable};
+pub use remote::{RemoteAddress, RemoteRegion, RemoteRegionError};
+pub use transfer::{Operation, TransferError};

@@ -1,0 +1,208 @@
+//! Many clients, slow clients, and those who watch: nobody holds up another.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use support::{Client, Daemon, code, eventually, map_request};
+
+/// The median time of a map and an unmap, over some rounds.
+fn round_trip(client: &mut Client) -> Duration {
+    let mut times: Vec<_> = (0..200)
+        .map(|_| {
+            let began = Instant::now();
+            let (lease, _fd) = client.map(4096);
+            client.call("Unmap", json!({ "lease": lease }));
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Not a benchmark: a daemon that serves clients one after the other would be a thousand times slower, or hang.
+#[track_caller]
+fn assert_not_slowed(alone: Duration, crowded: Duration) {
+    assert!(crowded < alone * 20 + Duration::from_millis(5), "{alone:?} alone, {crowded:?} in the crowd");
+}
+
+#[test]
+fn a_thousand_idle_clients_slow_nobody() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let alone = round_trip(&mut client);
+    let mut idle: Vec<_> = (0..1000).map(|_| daemon.connect()).collect();
+    idle.last_mut().unwrap().assert_alive();
+    assert_eq!(client.call("GetStatus", json!({}))["parameters"]["connections"], 1001);
+    assert_not_slowed(alone, round_trip(&mut client));
+    drop(idle);
+    eventually("they are gone", || client.call("GetStatus", json!({}))["parameters"]["connections"] == 1);
+}
+
+#[test]
+fn clients_that_never_read_slow_nobody_and_are_given_up() {
+    let daemon = Daemon::with_config("[server]\nstall_secs = 2\n");
+    let mut client = daemon.connect();
+    let alone = round_trip(&mut client);
+    let call = br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"io.peermem.Broker"}}"#;
+    let mut deaf: Vec<_> = (0..20).map(|_| daemon.connect()).collect();
+    for one in &mut deaf {
+        // Far more replies than the socket holds.
+        one.stream.set_nonblocking(true).unwrap();
+        let calls: Vec<u8> = (0..1000).flat_map(|_| call.iter().copied().chain([0])).collect();
+        let _ = one.stream.write(&calls);
+    }
+    assert_not_slowed(alone, round_trip(&mut client));
+    eventually("they are given up", || client.call("GetStatus", json!({}))["parameters"]["connections"] == 1);
+    assert!(daemon.log().contains("or fetch a reply, within"));
+}
+
+#[test]
+fn halves_of_messages_slow_nobody() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let alone = round_trip(&mut client);
+    let halves: Vec<_> = (0..200)
+        .map(|_| {
+            let mut one = daemon.connect();
+            one.stream.write_all(br#"{"method":"io.peermem.Broker.Map","parameters":{"#).unwrap();
+            one
+        })
+        .collect();
+    assert_not_slowed(alone, round_trip(&mut client));
+    drop(halves);
+}
+
+#[test]
+fn one_user_has_so_many_connections_and_no_more() {
+    if rustix::process::geteuid().is_root() {
+        // Root isn't bound: be somebody else, in a child that may reach the socket.
+        return as_nobody("one_user_has_so_many_connections_and_no_more");
+    }
+    let daemon = Daemon::with_config("[limits]\nconnections_per_user = 3\n");
+    let mut admitted: Vec<_> = (0..3).map(|_| daemon.connect()).collect();
+    admitted.iter_mut().for_each(Client::assert_alive);
+    let mut fourth = daemon.connect();
+    let refused = fourth.call("GetStatus", json!({}));
+    assert_eq!(code(&refused), "LimitReached");
+    assert_eq!(refused["parameters"]["key"], "connections_per_user");
+    assert!(fourth.receive().is_none());
+    drop(admitted);
+    eventually("there is room again", || code(&daemon.connect().call("GetStatus", json!({}))) == "no error");
+}
+
+/// Runs one test of this file again as an ordinary user.
+fn as_nobody(test: &str) {
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("crowd");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let daemon = folder.path().join("peermemd");
+    std::fs::copy(env!("CARGO_BIN_EXE_peermemd"), &daemon).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let output = std::process::Command::new(binary)
+        .args(["--exact", test, "--nocapture"])
+        .env("PEERMEMD_BINARY", daemon)
+        .env("TMPDIR", "/tmp")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_watcher_sees_what_happens_in_order() {
+    let daemon = Daemon::start();
+    let mut watcher = daemon.connect();
+    watcher.send(br#"{"method":"io.peermem.Broker.Watch","more":true}"#, vec![]);
+    assert_eq!(watcher.receive().unwrap().0, json!({ "parameters": {}, "continues": true }));
+    let mut client = daemon.connect();
+    let (lease, _fd) = client.map(4096);
+    client.call("Unmap", json!({ "lease": lease }));
+    let (second, _fd) = client.map(4096);
+    drop(client);
+    for (kind, id, reason) in [
+        ("lease_granted", lease, None),
+        ("lease_ended", lease, Some("unmapped")),
+        ("lease_granted", second, None),
+        ("lease_ended", second, Some("owner_gone")),
+    ] {
+        let reply = watcher.receive().unwrap().0;
+        assert_eq!(reply["continues"], true);
+        let event = &reply["parameters"]["event"];
+        assert_eq!(
+            (event["kind"].as_str(), event["lease"]["id"].as_u64()),
+            (Some(kind), Some(id)),
+            "{event}"
+        );
+        assert_eq!(event["reason"].as_str(), reason);
+    }
+}
+
+#[test]
+fn a_watcher_that_does_not_read_is_told_what_it_lost() {
+    let daemon = Daemon::start();
+    let mut watcher = daemon.connect();
+    watcher.send(br#"{"method":"io.peermem.Broker.Watch","more":true}"#, vec![]);
+    watcher.receive().unwrap();
+    let mut client = daemon.connect();
+    for _ in 0..3000 {
+        let (lease, _fd) = client.map(4096);
+        client.call("Unmap", json!({ "lease": lease }));
+    }
+    let mut seen = 0;
+    let last = loop {
+        let reply = watcher.receive().unwrap().0;
+        if reply.get("error").is_some() {
+            break reply;
+        }
+        seen += 1;
+    };
+    assert_eq!(code(&last), "WatcherTooSlow");
+    let lost = last["parameters"]["lost"].as_u64().unwrap();
+    assert!(lost > 0 && seen + lost <= 6000, "{seen} seen, {lost} lost");
+    // The stream is over, the connection isn't.
+    watcher.assert_alive();
+}
+
+#[test]
+fn clients_at_once_get_leases_of_their_own() {
+    let daemon = Daemon::start();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = daemon.connect();
+            std::thread::spawn(move || {
+                (0..50)
+                    .map(|_| {
+                        let (lease, _fd) = client.map(4096);
+                        client.call("Unmap", json!({ "lease": lease }));
+                        lease
+                    })
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut all: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all.len(), 400);
+    all.dedup();
+    assert_eq!(all.len(), 400, "a lease number came twice");
+    let mut client = daemon.connect();
+    assert_eq!(client.free(), 1 << 20);
+    assert_eq!(code(&client.call("Map", map_request(4096))), "no error");
+}
