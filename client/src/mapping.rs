@@ -20,7 +20,10 @@ use thiserror::Error;
 
 use self::dmabuf::Access;
 
+mod direct;
 mod dmabuf;
+
+pub use direct::DirectIoError;
 
 /// Why leased memory can't be mapped here.
 #[derive(Debug, Error)]
