@@ -16,11 +16,11 @@
 //! let request = Map::new(
 //!     "p2pmem-0000:3b:00.0".parse()?,
 //!     Extent::Size(ByteLen::new(4 << 20)),
-//!     Initiator::Rdma("mlx5_0".parse()?),
+//!     [Initiator::Rdma("mlx5_0".parse()?)],
 //!     Direction::Bidirectional,
 //! );
 //! let lease = client.map(&request)?;
-//! println!("by {}, {}", lease.info().route, lease.info().method);
+//! println!("{}, as {} memory", lease.info().paths[0], lease.info().method);
 //! lease.mapping()?.copy_from_slice(0, b"straight into the drive's buffer")?;
 //! lease.unmap()?;
 //! # Ok(())

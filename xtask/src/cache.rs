@@ -107,7 +107,11 @@ impl Cache {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<()> {
+/// Removes a folder with all in it, if there is one.
+///
+/// # Errors
+/// When something in it can't be removed.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +18,43 @@ const SHOWN_LINES: usize = 30;
 /// # Errors
 /// Names the command, its status, its last lines of output and the log when it fails.
 pub(crate) fn run_logged(command: &mut Command, step: &Step, log: &Path) -> Result<()> {
+    let mut last = VecDeque::with_capacity(SHOWN_LINES);
+    let status = follow(command, step, log, |line| {
+        if last.len() == SHOWN_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    })?;
+    if !status.success() {
+        let output = Vec::from(last).join("\n    ");
+        bail!(
+            "`{}` failed: {status}\n  its last lines:\n    {output}\n  all of them: {}",
+            shown(command),
+            log.display()
+        );
+    }
+    Ok(())
+}
+
+/// As [`run_logged`], but returns all output and whether the command succeeded.
+///
+/// # Errors
+/// When the command can't be started or the log can't be written.
+pub(crate) fn run_captured(command: &mut Command, step: &Step, log: &Path) -> Result<(String, bool)> {
+    let mut output = String::new();
+    let status = follow(command, step, log, |line| {
+        output.push_str(&line);
+        output.push('\n');
+    })?;
+    Ok((output, status.success()))
+}
+
+fn follow(
+    command: &mut Command,
+    step: &Step,
+    log: &Path,
+    mut each_line: impl FnMut(String),
+) -> Result<ExitStatus> {
     let shown = shown(command);
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -30,26 +67,13 @@ pub(crate) fn run_logged(command: &mut Command, step: &Step, log: &Path) -> Resu
     let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
     // The command holds the pipe's writing ends, which must close here for the pipe to end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-
-    let mut last = VecDeque::with_capacity(SHOWN_LINES);
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
         writeln!(log_file, "{line}")?;
         step.note(&line);
-        if last.len() == SHOWN_LINES {
-            last.pop_front();
-        }
-        last.push_back(line);
+        each_line(line);
     }
-    let status = child.wait()?;
-    if !status.success() {
-        let output = Vec::from(last).join("\n    ");
-        bail!(
-            "`{shown}` failed: {status}\n  its last lines:\n    {output}\n  all of them: {}",
-            log.display()
-        );
-    }
-    Ok(())
+    Ok(child.wait()?)
 }
 
 /// Runs `command` and returns what it printed on standard output.
@@ -65,7 +89,7 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed bytes that aren't UTF-8"))
 }
 
-/// Tells whether a program of this name is on the `PATH`.
+/// The program of this name on the `PATH`, if there is one.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -7,6 +7,7 @@ mod guest;
 mod host;
 mod progress;
 mod project;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Task {
     /// Install missing Debian packages and make the guest's root, kernel and modules
     Setup,
+    /// Run every check and test, on this machine and in guests; the last line is `N passed, M failed`
+    Test(test::TestOptions),
     /// Try things in the guest machine
     #[command(subcommand)]
     Vm(VmTask),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
 fn perform(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Setup => guest::Guest::set_up().map(|_| ExitCode::SUCCESS),
+        Task::Test(options) => test::run(options),
         Task::Vm(VmTask::Run(options)) => vm::run(options),
         Task::Vm(VmTask::Shell { machine }) => vm::shell(machine),
         Task::Vm(VmTask::Profiles) => vm::list_profiles().map(|()| ExitCode::SUCCESS),

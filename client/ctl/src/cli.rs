@@ -120,10 +120,11 @@ pub(crate) struct Memory {
     #[arg(long, requires = "size")]
     pub(crate) offset: Option<ByteLen>,
 
-    /// The device that does the DMA: rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated [default: the node's RDMA
-    /// device if it has exactly one; emulated where the daemon emulates and there is none]
-    #[arg(long)]
-    pub(crate) initiator: Option<Initiator>,
+    /// A device that does the DMA: rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated. Repeat it for memory that
+    /// several devices touch [default: the node's RDMA device if it has exactly one; emulated where the daemon emulates
+    /// and there is none]
+    #[arg(long = "initiator", value_name = "INITIATOR")]
+    pub(crate) initiators: Vec<Initiator>,
 }
 
 /// [`Direction`], as an argument.

@@ -4,11 +4,17 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use comfy_table::{Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
+use peermem::proto::Path;
 use serde::Serialize;
 
 /// Where the bytes are, in one word: emulated memory says so wherever it is shown.
 pub(crate) fn memory(emulated: bool) -> &'static str {
     if emulated { EMULATED } else { "device" }
+}
+
+/// Who does the DMA, and the way of each.
+pub(crate) fn paths(paths: &[Path]) -> String {
+    paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 const EMULATED: &str = "emulated";

@@ -51,6 +51,7 @@ impl Tree {
         tree.install_product()?;
         tree.install_file(&guest.test_gpu.module, "usr/lib/peermem-tests/peermem_testgpu.ko", 0o644)?;
         tree.install_file(&guest.test_gpu.preload, "usr/lib/peermem-tests/librxe_dmabuf.so", 0o755)?;
+        tree.install_file(&guest.test_gpu.selftest, "usr/libexec/peermem-tests/testgpu-selftest", 0o755)?;
         tree.install_machine(profile)?;
         step.done();
         Ok(tree)

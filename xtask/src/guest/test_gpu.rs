@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cache;
 use crate::command::run_logged;
@@ -21,42 +21,35 @@ pub(crate) struct TestGpu {
     pub module: PathBuf,
     /// The preload library.
     pub preload: PathBuf,
+    /// The test program of the two.
+    pub selftest: PathBuf,
 }
 
 impl TestGpu {
-    /// Builds both, unless the same sources were built for the same guest before.
+    /// Builds all, unless the same sources were built for the same guest before.
     ///
     /// # Errors
-    /// When a source is missing or a compiler fails, with its output.
+    /// When the sources are missing or a compiler fails, with its output.
     pub(super) fn build(guest: &Path) -> Result<Self> {
         let sources = project::root().join("tests/testgpu");
-        let kernel = sources.join("kernel");
-        let preload = sources.join("preload/rxe_dmabuf.c");
-        let files = files_below(&sources).context("the test GPU's sources can't be read")?;
-        if !kernel.is_dir() || !files.contains_key(&preload) {
-            bail!(
-                "{} or {} is missing: the guest's test GPU is built from them",
-                kernel.display(),
-                preload.display()
-            );
-        }
+        let files =
+            files_below(&sources).context("the guest's test GPU is built from sources that are missing")?;
         let built = guest.join("testgpu").join(cache::key(&files));
-        let result =
-            TestGpu { module: built.join("peermem_testgpu.ko"), preload: built.join("librxe_dmabuf.so") };
         if !built.is_dir() {
             let step = Step::new("Test GPU: kernel module and preload library");
             let unfinished = built.with_extension("unfinished");
-            // Left by a build that failed; a fresh folder otherwise.
-            let _ = fs::remove_dir_all(&unfinished);
+            cache::remove_tree(&unfinished)?;
             copy_all(&sources, &files, &unfinished)?;
             build_module(&guest.join(image::ROOT), &unfinished, &step)?;
-            build_preload(&unfinished, &step)?;
-            fs::rename(unfinished.join("kernel/peermem_testgpu.ko"), unfinished.join("peermem_testgpu.ko"))
-                .context("the kernel build made no peermem_testgpu.ko")?;
+            build_user_space(&unfinished, &step)?;
             fs::rename(&unfinished, &built)?;
             step.done();
         }
-        Ok(result)
+        Ok(TestGpu {
+            module: built.join("kernel/peermem_testgpu.ko"),
+            preload: built.join("librxe_dmabuf.so"),
+            selftest: built.join("selftest/selftest"),
+        })
     }
 }
 
@@ -71,12 +64,8 @@ fn build_module(root: &Path, sources: &Path, step: &Step) -> Result<()> {
     run_logged(&mut make, step, &project::log("testgpu-module"))
 }
 
-fn build_preload(sources: &Path, step: &Step) -> Result<()> {
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(sources.join("librxe_dmabuf.so"));
-    cc.arg(sources.join("preload/rxe_dmabuf.c"));
-    run_logged(&mut cc, step, &project::log("testgpu-preload"))
+fn build_user_space(sources: &Path, step: &Step) -> Result<()> {
+    run_logged(Command::new("make").arg("-C").arg(sources), step, &project::log("testgpu-user-space"))
 }
 
 /// Every file below `folder` with its content.

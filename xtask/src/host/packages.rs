@@ -18,8 +18,9 @@ const PACKAGES: &[(&str, Option<&str>)] = &[
     ("debian-archive-keyring", Some("/usr/share/keyrings/debian-archive-trixie-stable.gpg")),
     ("e2fsprogs", None),
     ("xz-utils", None),
-    // Build the preload library and check our declarations against the real headers.
+    // Build the preload library, and check our declarations against the real headers.
     ("gcc", None),
+    ("make", None),
     ("libc6-dev", None),
     ("libibverbs-dev", None),
 ];

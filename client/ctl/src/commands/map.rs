@@ -12,7 +12,7 @@ use crate::{
     cli::{Map, Memory},
     hold::{self, Signals},
     initiator,
-    output::{Output, memory},
+    output::{Output, memory, paths},
 };
 
 pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
@@ -49,9 +49,9 @@ pub(crate) fn request(
         region: region.clone(),
         offset: memory.offset,
         length: memory.size,
-        initiator: match &memory.initiator {
-            Some(initiator) => initiator.clone(),
-            None => initiator::default_for(client)?,
+        initiators: match &memory.initiators[..] {
+            [] => vec![initiator::default_for(client)?],
+            named => named.to_vec(),
         },
         direction,
     })
@@ -64,10 +64,9 @@ fn show(lease: &Lease, output: &Output) -> Result<()> {
         ("memory", memory(lease.emulated).to_owned()),
         ("length", lease.length.to_string()),
         ("offset", lease.offset.to_string()),
-        ("initiator", lease.initiator.to_string()),
+        ("initiators", paths(&lease.paths)),
         ("direction", lease.direction.to_string()),
         ("method", lease.method.to_string()),
-        ("route", lease.route.to_string()),
         ("revocation", lease.revocation.to_string()),
     ])
 }

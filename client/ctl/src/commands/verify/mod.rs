@@ -40,8 +40,11 @@ use crate::{cli::Verify, failure::Usage, output::Output};
 pub(crate) fn run(client: &Client, args: &Verify, output: &Output) -> Result<()> {
     let meeting = Meeting::prepare(&args.end)?;
     let request = map::request(client, &args.region, &args.memory, Direction::Bidirectional)?;
-    let Initiator::Rdma(device) = &request.initiator else {
-        return Err(Usage(format!("verify needs an RDMA device, and {} is none", request.initiator)).into());
+    let [Initiator::Rdma(device)] = &request.initiators[..] else {
+        return Err(Usage(
+            "verify moves bytes by one RDMA device: name it by --initiator rdma:NAME".to_owned(),
+        )
+        .into());
     };
     let context = Device::by_name(device.as_str())?.open()?;
     let pd = ProtectionDomain::new(&context)?;
@@ -89,9 +92,8 @@ fn introduce(lease: &Lease, endpoint: &Endpoint, memory: &Registered) -> Result<
     let whole = drive::front(&memory.region, memory.region.len())?;
     Ok(Introduction {
         region: info.region.clone(),
-        initiator: info.initiator.clone(),
         method: info.method,
-        route: info.route.clone(),
+        paths: info.paths.clone(),
         emulated: info.emulated,
         length: ByteLen::from_usize(memory.mapping.len()),
         remote: endpoint.describe(&whole)?,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use peermem::{
-    proto::{ByteLen, Method, RegionName, Route},
+    proto::{ByteLen, Method, Path, RegionName},
     rdma::Operation,
 };
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{bytes::Wrong, talk::Introduction};
 use crate::{
     failure::Mismatch,
-    output::{Output, memory},
+    output::{Output, memory, paths},
 };
 
 /// One transfer and what came of it.
@@ -51,18 +51,17 @@ struct Verification<'a> {
 #[derive(Debug, Serialize)]
 struct Side<'a> {
     region: &'a RegionName,
-    initiator: String,
     method: Method,
-    route: &'a Route,
+    paths: &'a [Path],
     emulated: bool,
     length: ByteLen,
 }
 
 impl<'a> From<&'a Introduction> for Side<'a> {
     fn from(end: &'a Introduction) -> Self {
-        let Introduction { region, initiator, method, route, emulated, length, remote: _ } = end;
+        let Introduction { region, method, paths, emulated, length, remote: _ } = end;
         let (method, emulated, length) = (*method, *emulated, *length);
-        Self { region, initiator: initiator.to_string(), method, route, emulated, length }
+        Self { region, method, paths, emulated, length }
     }
 }
 
@@ -96,8 +95,8 @@ pub(super) fn report(
 }
 
 fn describe(end: &Introduction) -> String {
-    let Introduction { region, initiator, method, route, emulated, length, .. } = end;
-    format!("{region} ({length} of {} memory, {initiator}, {method}, {route})", memory(*emulated))
+    let Introduction { region, method, paths: ways, emulated, length, .. } = end;
+    format!("{region} ({length} of {} memory, {method}, {})", memory(*emulated), paths(ways))
 }
 
 fn row(transfer: &Transfer) -> [String; 3] {

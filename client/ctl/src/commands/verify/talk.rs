@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use peermem::{
-    proto::{ByteLen, Initiator, Method, RegionName, Route},
+    proto::{ByteLen, Method, Path, RegionName},
     rdma::{RemoteRegion, exchange},
 };
 use serde::{Deserialize, Serialize};
@@ -26,9 +26,8 @@ pub(super) fn deadline() -> Instant {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Introduction {
     pub(super) region: RegionName,
-    pub(super) initiator: Initiator,
     pub(super) method: Method,
-    pub(super) route: Route,
+    pub(super) paths: Vec<Path>,
     pub(super) emulated: bool,
     pub(super) length: ByteLen,
     pub(super) remote: RemoteRegion,
