@@ -14,7 +14,10 @@ use crate::{
     verbs::{Backing, Memory, MemoryError},
 };
 
+mod direct;
 mod dmabuf;
+
+pub use direct::DirectIoError;
 
 /// Why leased memory can't be mapped here.
 #[derive(Debug, Error)]
