@@ -3,6 +3,7 @@
 
 mod cache;
 mod command;
+mod demo;
 mod guest;
 mod host;
 mod progress;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Task {
     /// Install missing Debian packages and make the guest's root, kernel and modules
     Setup,
+    /// Show device-to-device transfers in a guest: two drives, a GPU, soft-RoCE and the daemon
+    Demo,
     /// Run every check and test, on this machine and in guests; the last line is `N passed, M failed`
     Test(test::TestOptions),
     /// Try things in the guest machine
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
 fn perform(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Setup => guest::Guest::set_up().map(|_| ExitCode::SUCCESS),
+        Task::Demo => demo::demo(),
         Task::Test(options) => test::run(options),
         Task::Vm(VmTask::Run(options)) => vm::run(options),
         Task::Vm(VmTask::Shell { machine }) => vm::shell(machine),

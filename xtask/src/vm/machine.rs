@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -181,6 +181,22 @@ impl Machine {
                     killed = true;
                     deadline = Instant::now() + KILL_GRACE;
                 }
+            }
+        }
+    }
+
+    /// Ends the guest, says what its kernel complained about, and turns a command's `result` into an
+    /// exit status; a failure is told with the console's last lines.
+    pub(crate) fn conclude(self, result: Result<i32, Failure>) -> ExitCode {
+        let console = self.end();
+        for line in console.take_alarms() {
+            say(&format!("the guest's kernel complained: {line}"));
+        }
+        match result {
+            Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
+            Err(failure) => {
+                eprint!("error: {failure}\n{}", console.tail());
+                ExitCode::from(failure.exit_status())
             }
         }
     }

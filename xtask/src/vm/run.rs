@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{Output, Prepared, profile};
-use crate::progress::say;
 
 /// Where the guest has the script.
 const SCRIPT: &str = "usr/libexec/peermem-vm/script";
@@ -53,18 +52,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let mut argv = vec!["/bin/bash", &script];
     argv.extend(options.arguments.iter().map(String::as_str));
     let result = machine.run(&argv, Duration::from_secs(options.timeout), to_own_output);
-    let alarms = machine.console.take_alarms();
-    let console = machine.end();
-    for line in alarms {
-        say(&format!("the guest's kernel complained: {line}"));
-    }
-    Ok(match result {
-        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
-        Err(failure) => {
-            eprint!("error: {failure}\n{}", console.tail());
-            ExitCode::from(failure.exit_status())
-        }
-    })
+    Ok(machine.conclude(result))
 }
 
 impl RunOptions {
