@@ -60,8 +60,12 @@ fn main() -> ExitCode {
     match perform(&arguments.task) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {error:#}");
             let failure = error.downcast_ref::<vm::Failure>();
+            match failure {
+                // Its context says it already, with the console.
+                Some(_) => eprintln!("error: {error}"),
+                None => eprintln!("error: {error:#}"),
+            }
             // A script's own status may be 1, so what isn't its fault has another.
             ExitCode::from(failure.map_or(if in_guest { 125 } else { 1 }, vm::Failure::exit_status))
         }

@@ -23,6 +23,9 @@ const BOOT_ATTEMPTS: u32 = 3;
 /// How long a killed command may take to end.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
+/// How long a kernel that panicked may go on printing.
+const PANIC_GRACE: Duration = Duration::from_secs(3);
+
 /// How often waiting looks for Ctrl-C.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -115,8 +118,8 @@ impl Machine {
                 }
                 Err(failure) => {
                     drop(step);
-                    let console = machine.end();
-                    return Err(failure).with_context(|| console.tail());
+                    let text = format!("{failure}\n{}", machine.end().tail());
+                    return Err(failure).context(text);
                 }
             }
         }
@@ -208,14 +211,24 @@ impl Machine {
     }
 
     fn stop(&mut self) {
+        // A kernel that panics says why after that, and then ends QEMU by a reboot.
+        if self.console.has_panicked() && self.console_ends_within(PANIC_GRACE) {
+            let _ = self.qemu.wait();
+            return;
+        }
         // Fails only for a QEMU that has ended.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
-        // What was in the console's pipe comes still, and then its end.
-        let deadline = Instant::now() + POLL;
-        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if matches!(event, Event::Ended) {
-                return;
+        self.console_ends_within(POLL);
+    }
+
+    fn console_ends_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }

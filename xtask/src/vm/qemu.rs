@@ -124,6 +124,8 @@ fn kernel_arguments(profile: &Profile, mode: Mode) -> String {
         "tsc=reliable",
         "rcupdate.rcu_expedited=1",
         "systemd.hostname=guest",
+        // Without it systemd writes escape sequences to the console.
+        "TERM=dumb",
         "systemd.show_status=0",
     ];
     let mut words: Vec<&str> = common.to_vec();
