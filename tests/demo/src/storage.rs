@@ -143,31 +143,20 @@ impl Files {
 
 /// The four hops, nothing moved yet. A hop over RDMA has two ends, and a method and a route at each.
 fn hops(outward: &Lease, homeward: &Lease, offer: &Offer, [drive, nic]: [&Initiator; 2]) -> [Hop; 4] {
-    let hop = |what, from: &str, to: &str, method: String, route: String| Hop {
-        what,
-        from: from.to_owned(),
-        to: to.to_owned(),
-        method,
-        route,
-        bytes: 0,
-        wrong: 0,
-    };
-    let (a, b) =
-        (format!("CMB of A ({})", homeward.info().region), format!("CMB of B ({})", outward.info().region));
-    let gpu = format!("GPU BAR ({})", offer.lease.region);
-    let rdma = |local: &Lease| {
+    let hop = |what, from, to, method, route| Hop { what, from, to, method, route, bytes: 0, wrong: 0 };
+    let rdma = |local: &Lease, writes: bool| {
         let ends = [local.info(), &offer.lease];
         let [ours, theirs] = ends.map(|lease| route(lease, nic));
         let route = if ours == theirs { ours } else { format!("{ours}, then {theirs}") };
-        (format!("{} MR, {} MR", ends[0].method, ends[1].method), route)
+        (format!("{} to {} MR", ends[usize::from(!writes)].method, ends[usize::from(writes)].method), route)
     };
     let direct = |lease: &Lease| ("O_DIRECT".to_owned(), route(lease.info(), drive));
     let ((m1, r1), (m2, r2), (m3, r3), (m4, r4)) =
-        (direct(outward), rdma(outward), rdma(homeward), direct(homeward));
+        (direct(outward), rdma(outward, true), rdma(homeward, false), direct(homeward));
     [
-        hop("read", "file on drive A", &b, m1, r1),
-        hop("RDMA WRITE", &b, &gpu, m2, r2),
-        hop("RDMA READ", &gpu, &a, m3, r3),
-        hop("write", &a, "file on drive A", m4, r4),
+        hop("read", "A's disk", "B's CMB", m1, r1),
+        hop("RDMA WRITE", "B's CMB", "GPU BAR", m2, r2),
+        hop("RDMA READ", "GPU BAR", "A's CMB", m3, r3),
+        hop("write", "A's CMB", "A's disk", m4, r4),
     ]
 }

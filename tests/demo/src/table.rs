@@ -7,8 +7,8 @@ use peermem::proto::{Initiator, Lease};
 #[derive(Debug)]
 pub(crate) struct Hop {
     pub(crate) what: &'static str,
-    pub(crate) from: String,
-    pub(crate) to: String,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
     pub(crate) method: String,
     pub(crate) route: String,
     pub(crate) bytes: usize,
@@ -46,7 +46,9 @@ pub(crate) fn print(hops: &[Hop]) {
             wrong => format!("{wrong} bytes WRONG"),
         };
         let (number, bytes) = (number.to_string(), hop.bytes.to_string());
-        table.add_row([&number, hop.what, &hop.from, &hop.to, &hop.method, &hop.route, &bytes, &verified]);
+        table.add_row([&number, hop.what, hop.from, hop.to, &hop.method, &hop.route, &bytes, &verified]);
     }
-    println!("{table}");
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
 }
