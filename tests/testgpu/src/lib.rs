@@ -18,7 +18,7 @@ const ALLOC_ZERO: u32 = 1;
 /// `struct peermem_testgpu_info`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct RawInfo {
+pub(crate) struct RawInfo {
     vram_bytes: u64,
     free_bytes: u64,
     generation: u64,
@@ -31,7 +31,7 @@ struct RawInfo {
 /// `struct peermem_testgpu_alloc`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct RawAlloc {
+pub(crate) struct RawAlloc {
     size: u64,
     flags: u32,
     reserved: u32,
@@ -44,18 +44,32 @@ struct RawAlloc {
 /// `struct peermem_testgpu_reset`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct RawReset {
+pub(crate) struct RawReset {
     generation: u64,
     buffers: u32,
     memory_regions: u32,
 }
 
 // The sizes that the header gives.
-const _: () = assert!(size_of::<RawInfo>() == 56 && size_of::<RawAlloc>() == 40 && size_of::<RawReset>() == 16);
+const _: () =
+    assert!(size_of::<RawInfo>() == 56 && size_of::<RawAlloc>() == 40 && size_of::<RawReset>() == 16);
 
-nix::ioctl_read!(ioctl_info, MAGIC, 0, RawInfo);
-nix::ioctl_readwrite!(ioctl_alloc, MAGIC, 1, RawAlloc);
-nix::ioctl_read!(ioctl_reset, MAGIC, 2, RawReset);
+mod ioctl {
+    use super::{MAGIC, RawAlloc, RawInfo, RawReset};
+
+    nix::ioctl_read!(
+        /// `PEERMEM_TESTGPU_IOC_INFO`.
+        info, MAGIC, 0, RawInfo
+    );
+    nix::ioctl_readwrite!(
+        /// `PEERMEM_TESTGPU_IOC_ALLOC`.
+        alloc, MAGIC, 1, RawAlloc
+    );
+    nix::ioctl_read!(
+        /// `PEERMEM_TESTGPU_IOC_RESET`.
+        reset, MAGIC, 2, RawReset
+    );
+}
 
 /// What the GPU is and what is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +108,7 @@ impl TestGpu {
     pub fn info(&self) -> io::Result<Info> {
         let mut raw = RawInfo::default();
         // SAFETY: the node is open, and the ioctl writes one `peermem_testgpu_info`, which `RawInfo` is laid out as.
-        unsafe { ioctl_info(self.0.as_raw_fd(), &raw mut raw) }?;
+        unsafe { ioctl::info(self.0.as_raw_fd(), &raw mut raw) }?;
         let address: Vec<u8> = raw.pci_address.into_iter().take_while(|byte| *byte != 0).collect();
         Ok(Info {
             vram_bytes: raw.vram_bytes,
@@ -113,7 +127,7 @@ impl TestGpu {
     pub fn alloc(&self, size: u64) -> io::Result<OwnedFd> {
         let mut raw = RawAlloc { size, flags: ALLOC_ZERO, ..RawAlloc::default() };
         // SAFETY: as in `info`, for `peermem_testgpu_alloc`, which is read and written.
-        unsafe { ioctl_alloc(self.0.as_raw_fd(), &raw mut raw) }?;
+        unsafe { ioctl::alloc(self.0.as_raw_fd(), &raw mut raw) }?;
         // SAFETY: on success `fd` is a fresh descriptor that belongs to this call alone.
         Ok(unsafe { OwnedFd::from_raw_fd(raw.fd) })
     }
@@ -125,7 +139,7 @@ impl TestGpu {
     pub fn reset(&self) -> io::Result<u64> {
         let mut raw = RawReset::default();
         // SAFETY: as in `info`, for `peermem_testgpu_reset`.
-        unsafe { ioctl_reset(self.0.as_raw_fd(), &raw mut raw) }?;
+        unsafe { ioctl::reset(self.0.as_raw_fd(), &raw mut raw) }?;
         Ok(raw.generation)
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const BOOT_ATTEMPTS: u32 = 3;
 
 /// How long a killed command may take to end.
 const KILL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a kernel that panicked may go on printing.
+const PANIC_GRACE: Duration = Duration::from_secs(3);
 
 /// How often waiting looks for Ctrl-C.
 const POLL: Duration = Duration::from_millis(200);
@@ -115,8 +118,8 @@ impl Machine {
                 }
                 Err(failure) => {
                     drop(step);
-                    let console = machine.end();
-                    return Err(failure).with_context(|| console.tail());
+                    let text = format!("{failure}\n{}", machine.end().tail());
+                    return Err(failure).context(text);
                 }
             }
         }
@@ -185,6 +188,22 @@ impl Machine {
         }
     }
 
+    /// Ends the guest, says what its kernel complained about, and turns a command's `result` into an
+    /// exit status; a failure is told with the console's last lines.
+    pub(crate) fn conclude(self, result: Result<i32, Failure>) -> ExitCode {
+        let console = self.end();
+        for line in console.take_alarms() {
+            say(&format!("the guest's kernel complained: {line}"));
+        }
+        match result {
+            Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
+            Err(failure) => {
+                eprint!("error: {failure}\n{}", console.tail());
+                ExitCode::from(failure.exit_status())
+            }
+        }
+    }
+
     /// Ends the guest at once: it keeps nothing that would need an orderly shutdown.
     pub(crate) fn end(mut self) -> Console {
         self.stop();
@@ -192,14 +211,24 @@ impl Machine {
     }
 
     fn stop(&mut self) {
+        // A kernel that panics says why after that, and then ends QEMU by a reboot.
+        if self.console.has_panicked() && self.console_ends_within(PANIC_GRACE) {
+            let _ = self.qemu.wait();
+            return;
+        }
         // Fails only for a QEMU that has ended.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
-        // What was in the console's pipe comes still, and then its end.
-        let deadline = Instant::now() + POLL;
-        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if matches!(event, Event::Ended) {
-                return;
+        self.console_ends_within(POLL);
+    }
+
+    fn console_ends_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! All that a guest boots from, made ready for one run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -49,16 +49,18 @@ impl Prepared {
         })
     }
 
-    /// Makes the image of the installed tree and lends the paths of all that QEMU reads.
+    /// Makes the installed tree's image and the initramfs, and lends the paths of all that QEMU reads.
     ///
     /// # Errors
     /// Those of the image's making and of `body`.
     pub(crate) fn with_files<T>(&self, body: impl FnOnce(&Files<'_>) -> Result<T>) -> Result<T> {
-        let image: PathBuf = self.folder.path().join("tree.ext4");
+        let image = self.folder.path().join("tree.ext4");
         self.tree.make_image(&image)?;
+        let initramfs = self.folder.path().join("initramfs.cpio");
+        self.guest.make_initramfs(&initramfs)?;
         body(&Files {
             kernel: &self.guest.kernel(),
-            initramfs: &self.guest.initramfs(),
+            initramfs: &initramfs,
             root: &self.guest.root_image(),
             tree: &image,
             run: self.folder.path(),

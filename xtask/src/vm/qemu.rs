@@ -82,6 +82,12 @@ fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
     add("-kernel", files.kernel.display().to_string());
     add("-initrd", files.initramfs.display().to_string());
     add("-append", kernel_arguments(profile, mode));
+    // Before the machine's own devices, since an IOMMU must come first.
+    for name in &profile.drives {
+        add("-drive", format!("if=none,id={name},format=raw,file={}", escaped(&files.drive(name))));
+    }
+    profile.objects.iter().for_each(|object| add("-object", object.clone()));
+    profile.devices.iter().for_each(|device| add("-device", device.clone()));
     for (name, image) in [("root", files.root), ("tree", files.tree)] {
         add("-drive", format!("if=none,id={name},format=raw,readonly=on,file={}", escaped(image)));
         add("-device", format!("virtio-blk-pci,drive={name}"));
@@ -94,11 +100,6 @@ fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
         add("-device", "virtio-serial-pci".into());
         add("-device", format!("virtserialport,chardev=agent,name={PORT_NAME}"));
     }
-    for name in &profile.drives {
-        add("-drive", format!("if=none,id={name},format=raw,file={}", escaped(&files.drive(name))));
-    }
-    profile.objects.iter().for_each(|object| add("-object", object.clone()));
-    profile.devices.iter().for_each(|device| add("-device", device.clone()));
     add("-serial", if mode == Mode::Shell { "mon:stdio".into() } else { "stdio".into() });
     arguments.extend(["-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"].map(str::to_owned));
     arguments
@@ -123,6 +124,8 @@ fn kernel_arguments(profile: &Profile, mode: Mode) -> String {
         "tsc=reliable",
         "rcupdate.rcu_expedited=1",
         "systemd.hostname=guest",
+        // Without it systemd writes escape sequences to the console.
+        "TERM=dumb",
         "systemd.show_status=0",
     ];
     let mut words: Vec<&str> = common.to_vec();
