@@ -9,14 +9,15 @@ use std::{
 use rustix::fs::{OFlags, fcntl_getfl};
 use thiserror::Error;
 
-use super::{CopyError, Mapping};
+use super::Mapping;
+use crate::verbs::MemoryError;
 
 /// Why a file's bytes weren't moved.
 #[derive(Debug, Error)]
 pub enum DirectIoError {
     /// The part of the mapping isn't there.
     #[error(transparent)]
-    Range(#[from] CopyError),
+    Range(#[from] MemoryError),
     /// Without `O_DIRECT` the bytes would bounce through the page cache, in silence.
     #[error("the file wasn't opened with O_DIRECT: its bytes would go through the page cache in host memory")]
     NotDirect,
@@ -92,7 +93,7 @@ impl Mapping {
         file_offset: u64,
         step: impl Fn(BorrowedFd<'_>, *mut u8, usize, libc::off_t) -> libc::ssize_t,
     ) -> Result<(), DirectIoError> {
-        self.check(offset, length)?;
+        let start = self.memory.at(offset, length)?.as_ptr();
         if !fcntl_getfl(file).map_err(|errno| DirectIoError::Io(errno.into()))?.contains(OFlags::DIRECT) {
             return Err(DirectIoError::NotDirect);
         }
@@ -101,7 +102,7 @@ impl Mapping {
             let position = u64::try_from(done).ok().and_then(|done| file_offset.checked_add(done));
             let position = position.and_then(|position| libc::off_t::try_from(position).ok());
             let position = position.ok_or(DirectIoError::Offset(file_offset))?;
-            let at = self.as_ptr().wrapping_add(offset + done);
+            let at = start.wrapping_add(done);
             match usize::try_from(step(file, at, length - done, position)) {
                 Ok(0) => return Err(DirectIoError::Ended { missing: length - done }),
                 Ok(moved) => done += moved,

@@ -51,7 +51,8 @@ struct RawReset {
 }
 
 // The sizes that the header gives.
-const _: () = assert!(size_of::<RawInfo>() == 56 && size_of::<RawAlloc>() == 40 && size_of::<RawReset>() == 16);
+const _: () =
+    assert!(size_of::<RawInfo>() == 56 && size_of::<RawAlloc>() == 40 && size_of::<RawReset>() == 16);
 
 nix::ioctl_read!(ioctl_info, MAGIC, 0, RawInfo);
 nix::ioctl_readwrite!(ioctl_alloc, MAGIC, 1, RawAlloc);
