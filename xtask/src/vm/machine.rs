@@ -118,7 +118,7 @@ impl Machine {
                 }
                 Err(failure) => {
                     drop(step);
-                    let text = format!("{failure}\n{}", machine.end().tail());
+                    let text = format!("{failure}\n{}", machine.end().tail().trim_end());
                     return Err(failure).context(text);
                 }
             }
