@@ -1,8 +1,9 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
 //!
-//! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`], whose memory this process reaches
-//! by [`Lease::mapping`], and an RDMA device by [`Lease::register`], in a protection domain of the caller's own ([`verbs`]).
-//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`] does the same without blocking.
+//! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`]. This process reaches its memory by
+//! [`Lease::mapping`], an RDMA device by [`Lease::register`] in a protection domain of the caller's own ([`verbs`]).
+//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`]
+//! does all this without blocking.
 //!
 //! ```no_run
 //! use peermem::{Client, proto::{ByteLen, Direction, Extent, Initiator, call::Map}};
@@ -15,11 +16,11 @@
 //! let request = Map::new(
 //!     "p2pmem-0000:3b:00.0".parse()?,
 //!     Extent::Size(ByteLen::new(4 << 20)),
-//!     Initiator::Rdma("mlx5_0".parse()?),
+//!     [Initiator::Rdma("mlx5_0".parse()?)],
 //!     Direction::Bidirectional,
 //! );
 //! let lease = client.map(&request)?;
-//! println!("by {}, {}", lease.info().route, lease.info().method);
+//! println!("{}, as {} memory", lease.info().paths[0], lease.info().method);
 //! lease.mapping()?.copy_from_slice(0, b"straight into the drive's buffer")?;
 //! lease.unmap()?;
 //! # Ok(())
@@ -41,6 +42,6 @@ pub use connection::{
     Trouble, Watch,
 };
 pub use lease::Lease;
-pub use mapping::{CopyError, Mapping, MappingError};
+pub use mapping::{CopyError, DirectIoError, Mapping, MappingError};
 pub use peermem_proto as proto;
 pub use registration::RegistrationError;

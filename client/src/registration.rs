@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peermem_proto::{ByteRange, Direction, Initiator, Method};
+use peermem_proto::{ByteRange, Direction, Initiator, Method, Path};
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +19,7 @@ pub enum RegistrationError {
     )]
     AnotherInitiator {
         /// Whom the lease names.
-        granted: Initiator,
+        granted: String,
         /// The protection domain's device.
         device: String,
     },
@@ -53,7 +53,7 @@ impl<C: Connection> Lease<C> {
         access: Access,
     ) -> Result<Arc<MemoryRegion>, RegistrationError> {
         let info = self.info();
-        check_initiator(&info.initiator, pd.context().name())?;
+        check_initiator(&info.paths, pd.context().name())?;
         check_access(info.direction, access)?;
         Ok(match info.method {
             Method::Dmabuf => {
@@ -73,11 +73,13 @@ impl<C: Connection> Lease<C> {
     }
 }
 
-fn check_initiator(granted: &Initiator, device: &str) -> Result<(), RegistrationError> {
-    match granted {
-        Initiator::Rdma(name) if name.as_str() == device => Ok(()),
-        _ => Err(RegistrationError::AnotherInitiator { granted: granted.clone(), device: device.to_owned() }),
+fn check_initiator(paths: &[Path], device: &str) -> Result<(), RegistrationError> {
+    let is_meant = |path: &Path| matches!(&path.initiator, Initiator::Rdma(name) if name.as_str() == device);
+    if paths.iter().any(is_meant) {
+        return Ok(());
     }
+    let granted = paths.iter().map(|path| path.initiator.to_string()).collect::<Vec<_>>().join(" and ");
+    Err(RegistrationError::AnotherInitiator { granted, device: device.to_owned() })
 }
 
 /// Local reads can't be kept from a device that has the region; everything else can.
@@ -92,15 +94,21 @@ fn check_access(direction: Direction, access: Access) -> Result<(), Registration
 
 #[cfg(test)]
 mod tests {
+    use peermem_proto::Route;
+
     use super::*;
 
+    fn path(initiator: &str) -> Path {
+        Path { initiator: initiator.parse().unwrap(), route: Route::Software {} }
+    }
+
     #[test]
-    fn a_lease_is_for_its_own_initiator() {
-        let granted: Initiator = "rdma:mlx5_0".parse().unwrap();
+    fn a_lease_is_for_its_own_initiators() {
+        let granted = [path("pci:0000:01:00.0"), path("rdma:mlx5_0")];
         assert!(check_initiator(&granted, "mlx5_0").is_ok());
         let text = check_initiator(&granted, "mlx5_1").unwrap_err().to_string();
         assert!(text.contains("rdma:mlx5_0") && text.contains("`rdma:mlx5_1`"), "{text}");
-        assert!(check_initiator(&Initiator::Emulated, "rxe0").is_err());
+        assert!(check_initiator(&[path("emulated")], "rxe0").is_err());
     }
 
     #[test]

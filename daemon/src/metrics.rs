@@ -56,7 +56,7 @@ impl Metrics {
             )?,
             leases: gauges("peermem_leases", "Leases now held.", &["method"])?,
             mappings: IntCounterVec::new(
-                Opts::new("peermem_mappings_total", "Mappings granted."),
+                Opts::new("peermem_mappings_total", "Mappings granted, counted once for each initiator."),
                 &["method", "route"],
             )?,
             refusals: IntCounterVec::new(
@@ -104,12 +104,14 @@ impl Metrics {
 
     /// A mapping was granted.
     pub fn mapped(&self, lease: &Lease) {
-        let route = match lease.route {
-            Route::BusAddress { .. } => "bus_address",
-            Route::HostBridge { .. } => "host_bridge",
-            Route::Software {} => "software",
-        };
-        self.mappings.with_label_values(&[method_label(lease), route]).inc();
+        for path in &lease.paths {
+            let route = match path.route {
+                Route::BusAddress { .. } => "bus_address",
+                Route::HostBridge { .. } => "host_bridge",
+                Route::Software {} => "software",
+            };
+            self.mappings.with_label_values(&[method_label(lease), route]).inc();
+        }
     }
 
     /// A call was answered. Methods that don't exist share one label, since their names are the client's to choose.

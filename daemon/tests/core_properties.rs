@@ -176,7 +176,7 @@ impl World {
                 let request = call::Map::new(
                     name(region),
                     extent,
-                    initiator.parse().unwrap(),
+                    [initiator.parse().unwrap()],
                     Direction::Bidirectional,
                 );
                 self.map(session, ticket, request);
@@ -222,7 +222,9 @@ impl World {
         match &effects[..] {
             [Effect::Carve { lease, region: from, range }] => {
                 assert!(!self.drained && self.sessions.contains_key(&session));
-                assert!(!["rdma:cut_off", "rdma:absent"].contains(&request.initiator.to_string().as_str()));
+                assert!(
+                    !["rdma:cut_off", "rdma:absent"].contains(&request.initiators[0].to_string().as_str())
+                );
                 let region = region.unwrap();
                 assert_eq!(*from, region.name);
                 assert!(!range.length().is_zero() && range.length().is_aligned(region.alignment));

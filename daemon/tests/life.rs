@@ -143,7 +143,7 @@ fn metrics_count_what_happened() {
     let _lease = client.map(8192);
     client.call(
         "Map",
-        json!({ "region": "nope", "length": 4096, "initiator": "emulated", "direction": "read" }),
+        json!({ "region": "nope", "length": 4096, "initiators": ["emulated"], "direction": "read" }),
     );
     client.call("Nope", json!({}));
     let text = http(&daemon, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -32,7 +32,8 @@ fn a_lease_is_fresh_memory_of_its_own() {
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0]["owner"]["pid"], std::process::id());
     assert_eq!(listed[0]["emulated"], true);
-    assert_eq!(listed[0]["route"], json!({ "kind": "software" }));
+    let path = json!({ "initiator": "emulated", "route": { "kind": "software" } });
+    assert_eq!(listed[0]["paths"], json!([path]));
 }
 
 #[test]
@@ -73,9 +74,15 @@ fn a_mapping_that_makes_no_sense_is_refused_for_its_reason() {
         (with("length", Value::Null), "BadExtent", "give a length"),
         (with("offset", json!(0)), "BadExtent", "no offset"),
         (with("offset", json!(u64::MAX)), "BadExtent", "exceeds 2^64"),
-        (with("initiator", json!("rdma:absent0")), "UnknownInitiator", "rdma:absent0 isn't on this node"),
-        (with("initiator", json!("pci:ffff:ff:1f.7")), "UnknownInitiator", "isn't on this node"),
-        (with("initiator", json!("rdma:../etc")), "InvalidParameter", "parameter initiator"),
+        (
+            with("initiators", json!(["emulated", "rdma:absent0"])),
+            "UnknownInitiator",
+            "rdma:absent0 isn't on this node",
+        ),
+        (with("initiators", json!(["pci:ffff:ff:1f.7"])), "UnknownInitiator", "isn't on this node"),
+        (with("initiators", json!(["rdma:../etc"])), "InvalidParameter", "parameter initiators[0]"),
+        (with("initiators", json!([])), "InitiatorCount", "1 to 8 initiators, and 0 were named"),
+        (with("initiators", json!(vec!["emulated"; 9])), "InitiatorCount", "9 were named"),
         (with("direction", json!("sideways")), "InvalidParameter", "parameter direction"),
         (with("region", json!("a b")), "InvalidParameter", "can't name a region"),
     ] {

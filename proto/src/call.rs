@@ -42,6 +42,9 @@ calls! {
     Watch => "Watch" -> WatchReply;
 }
 
+/// How many devices one mapping may be for.
+pub const MOST_INITIATORS: usize = 8;
+
 /// Nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,7 +108,10 @@ pub struct LeasePage {
     pub more: bool,
 }
 
-/// `map_resource`: asks for a mapping of `region` that `initiator` may reach.
+/// `map_resource`: asks for a mapping of `region` that every one of `initiators` may reach.
+///
+/// Bytes on their way from a drive to the network pass through memory that two devices touch: both are named, and the
+/// mapping is refused unless both get there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Map {
@@ -117,21 +123,27 @@ pub struct Map {
     /// How many bytes; absent with `offset` absent too: the whole window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<ByteLen>,
-    /// The device that does the DMA.
-    pub initiator: Initiator,
-    /// What that device does.
+    /// The devices that do the DMA: 1 to [`MOST_INITIATORS`].
+    pub initiators: Vec<Initiator>,
+    /// What those devices do.
     pub direction: Direction,
 }
 
 impl Map {
     /// A mapping of `extent`.
-    pub fn new(region: RegionName, extent: Extent, initiator: Initiator, direction: Direction) -> Self {
+    pub fn new(
+        region: RegionName,
+        extent: Extent,
+        initiators: impl IntoIterator<Item = Initiator>,
+        direction: Direction,
+    ) -> Self {
+        let initiators = initiators.into_iter().collect();
         let (offset, length) = match extent {
             Extent::Size(size) => (None, Some(size)),
             Extent::Range(range) => (Some(range.offset()), Some(range.length())),
             Extent::Whole => (None, None),
         };
-        Self { region, offset, length, initiator, direction }
+        Self { region, offset, length, initiators, direction }
     }
 
     /// What is asked for.

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    device::Initiator,
     id::{Generation, LeaseId, RegionName},
-    mapping::{Direction, Method, Revocation, Route},
+    mapping::{Direction, Method, Path, Revocation},
     size::ByteLen,
 };
 
@@ -33,14 +32,12 @@ pub struct Lease {
     pub offset: ByteLen,
     /// Its length in bytes.
     pub length: ByteLen,
-    /// The device that does the DMA.
-    pub initiator: Initiator,
-    /// What that device does.
+    /// The devices that do the DMA, and the way of each.
+    pub paths: Vec<Path>,
+    /// What those devices do.
     pub direction: Direction,
     /// How the mapping becomes an MR.
     pub method: Method,
-    /// The way that the bytes take.
-    pub route: Route,
     /// What the end of the lease does.
     pub revocation: Revocation,
     /// `true` when the memory is host memory that plays device memory.

@@ -32,7 +32,7 @@ pub use device::{Initiator, RdmaName};
 pub use event::{Event, LeaseEnd};
 pub use id::{Generation, LeaseId, RegionName};
 pub use lease::{Lease, Owner};
-pub use mapping::{Direction, Extent, Method, Revocation, Route};
+pub use mapping::{Direction, Extent, Method, Path, Revocation, Route};
 pub use pci::PciAddress;
 pub use refusal::{Fault, Refusal};
 pub use region::{ProviderKind, Region, Shape, Sharing};

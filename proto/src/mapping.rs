@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    device::Initiator,
     pci::PciAddress,
     size::{ByteLen, ByteRange},
 };
@@ -109,6 +110,21 @@ impl fmt::Display for Route {
             }
             Self::Software {} => f.write_str("CPU copy"),
         }
+    }
+}
+
+/// One initiator and its way to the memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Path {
+    /// The device that does the DMA.
+    pub initiator: Initiator,
+    /// The way that its bytes take.
+    pub route: Route,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.initiator, self.route)
     }
 }
 

@@ -84,6 +84,15 @@ pub enum Refusal {
         /// What it must be a multiple of, in bytes.
         alignment: ByteLen,
     },
+    /// A mapping for no device, or for too many.
+    #[error("a mapping is for 1 to {most} initiators, and {got} were named")]
+    #[serde(rename = "io.peermem.Broker.InitiatorCount")]
+    InitiatorCount {
+        /// How many were named.
+        got: u32,
+        /// How many may be.
+        most: u32,
+    },
     /// The extent makes no sense for this region.
     #[error("the extent can't be mapped: {why}")]
     #[serde(rename = "io.peermem.Broker.BadExtent")]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use peermem_proto::{
     ByteLen, ByteRange, Direction, Event, Extent, Fault, Generation, Initiator, Lease, LeaseEnd, LeaseId,
-    Method, Owner, ProviderKind, Refusal, Region, Revocation, Route, Shape, Sharing,
+    Method, Owner, Path, ProviderKind, Refusal, Region, Revocation, Route, Shape, Sharing,
     call::{self, Call},
     interface,
     status::Status,
@@ -120,10 +120,9 @@ fn lease(route: Route) -> Lease {
         generation: Generation::FIRST,
         offset: ByteLen::ZERO,
         length: ByteLen::new(4096),
-        initiator: "rdma:rxe0".parse().unwrap(),
+        paths: vec![Path { initiator: "rdma:rxe0".parse().unwrap(), route }],
         direction: Direction::Bidirectional,
         method: Method::Dmabuf,
-        route,
         revocation: Revocation::Enforced,
         emulated: true,
         owner: Owner { uid: 1000, gid: 1000, pid: 1 },
@@ -146,7 +145,7 @@ fn every_call_and_reply_is_as_declared() {
         Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::OwnerGone },
     ];
     let range = ByteRange::new(ByteLen::ZERO, ByteLen::new(4096)).unwrap();
-    let map = |extent| call::Map::new(region().name, extent, Initiator::Emulated, Direction::Read);
+    let map = |extent| call::Map::new(region().name, extent, [Initiator::Emulated], Direction::Read);
     let granted = call::MapReply { lease: leases[0].clone(), memory_fd: 0, memory_offset: ByteLen::ZERO };
 
     check_call(&call::Hello { protocol: 1 }, &[call::HelloReply { protocol: 1, version: "0".to_owned() }]);
@@ -201,6 +200,7 @@ fn every_error_is_as_declared_and_every_declared_error_exists() {
         Refusal::NotYours { what: text() },
         Refusal::ZeroLength { region: region.clone(), alignment: len },
         Refusal::NotAligned { region: region.clone(), field: text(), value: len, alignment: len },
+        Refusal::InitiatorCount { got: 0, most: 8 },
         Refusal::BadExtent { why: text() },
         Refusal::NotEnoughSpace { region: region.clone(), requested: len, free: len },
         Refusal::OutOfRange { region: region.clone(), end: 1, size: len },

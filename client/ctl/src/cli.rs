@@ -46,6 +46,12 @@ pub(crate) enum Command {
     Map(Map),
     /// Print what happens to regions and leases, as it happens
     Watch,
+    /// Move bytes between two leased regions over RDMA and compare every one
+    ///
+    /// Run it twice, on one node or two: first with --listen, then with --connect. Each end leases and registers its
+    /// region; over TCP they exchange what the other needs to reach it (whoever connects first gets that); then the
+    /// connecting end writes and reads several sizes, and both compare bytes without a period.
+    Verify(Verify),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -61,6 +67,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Map {
+    /// The region, as `peermemctl regions` lists it
+    #[arg(value_name = "REGION")]
+    pub(crate) region: RegionName,
+
     #[command(flatten)]
     pub(crate) memory: Memory,
 
@@ -73,13 +83,35 @@ pub(crate) struct Map {
     pub(crate) hold_secs: Option<u64>,
 }
 
-/// Which memory, for which device.
 #[derive(Debug, Args)]
-pub(crate) struct Memory {
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) end: End,
+
     /// The region, as `peermemctl regions` lists it
-    #[arg(value_name = "REGION")]
+    #[arg(long)]
     pub(crate) region: RegionName,
 
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+}
+
+/// Which end of a verification this is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct End {
+    /// Wait for the other end at this address
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+
+    /// Connect to the other end; waits up to 30 s for it to listen
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) connect: Option<String>,
+}
+
+/// How much memory, for which device.
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
     /// How many bytes, such as 4MiB; without it, the whole of a window
     #[arg(long)]
     pub(crate) size: Option<ByteLen>,
@@ -88,10 +120,11 @@ pub(crate) struct Memory {
     #[arg(long, requires = "size")]
     pub(crate) offset: Option<ByteLen>,
 
-    /// The device that does the DMA: rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated [default: the node's RDMA
-    /// device if it has exactly one; emulated where the daemon emulates and there is none]
-    #[arg(long)]
-    pub(crate) initiator: Option<Initiator>,
+    /// A device that does the DMA: rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated. Repeat it for memory that
+    /// several devices touch [default: the node's RDMA device if it has exactly one; emulated where the daemon emulates
+    /// and there is none]
+    #[arg(long = "initiator", value_name = "INITIATOR")]
+    pub(crate) initiators: Vec<Initiator>,
 }
 
 /// [`Direction`], as an argument.

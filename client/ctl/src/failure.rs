@@ -1,6 +1,10 @@
 //! How a failure ends: its exit code, its stable code, its words.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use peermem::{CallFailed, ConnectError, ConnectionError};
 use thiserror::Error;
@@ -10,10 +14,21 @@ use thiserror::Error;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// A verification that found wrong bytes.
+#[derive(Debug, Error)]
+#[error("{wrong} of {all} transfers moved wrong bytes")]
+pub(crate) struct Mismatch {
+    /// How many were wrong.
+    pub(crate) wrong: usize,
+    /// How many there were.
+    pub(crate) all: usize,
+}
+
 /// The exit codes that `--help` lists, each with the stable code of failures that have no better one.
 const FAILED: (u8, &str) = (1, "failed");
 const USAGE: (u8, &str) = (2, "usage");
 const UNREACHABLE: (u8, &str) = (3, "unreachable");
+const MISMATCH: (u8, &str) = (4, "mismatch");
 
 /// Says on standard error what failed, and gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
@@ -22,11 +37,13 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let (exit, code) = classify(error);
     let message = printable(&format!("{error:#}"));
-    if json {
-        eprintln!("{}", serde_json::json!({ "error": code, "message": message }));
+    let text = if json {
+        serde_json::json!({ "error": code, "message": message }).to_string()
     } else {
-        eprintln!("peermemctl: {message}");
-    }
+        format!("peermemctl: {message}")
+    };
+    // Where even this can't be said, the exit code still speaks.
+    let _ = writeln!(io::stderr(), "{text}");
     ExitCode::from(exit)
 }
 
@@ -44,6 +61,8 @@ fn classify(error: &anyhow::Error) -> (u8, String) {
 fn known(error: &(dyn Error + 'static)) -> Option<(u8, String)> {
     let (exit, code) = if error.is::<Usage>() {
         USAGE
+    } else if error.is::<Mismatch>() {
+        MISMATCH
     } else if let Some(CallFailed::Answered(answer)) = error.downcast_ref() {
         return Some((FAILED.0, answer.code()));
     } else if matches!(error.downcast_ref(), Some(CallFailed::Lost(_))) || error.is::<ConnectionError>() {

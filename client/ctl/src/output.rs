@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
+use peermem::proto::Path;
 use serde::Serialize;
 
 /// Where the bytes are, in one word: emulated memory says so wherever it is shown.
@@ -11,7 +12,20 @@ pub(crate) fn memory(emulated: bool) -> &'static str {
     if emulated { EMULATED } else { "device" }
 }
 
+/// Who does the DMA, and the way of each.
+pub(crate) fn paths(paths: &[Path]) -> String {
+    paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 const EMULATED: &str = "emulated";
+
+/// A line below the header and no others, so that rows are what `grep` and `awk` see.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle {
+    left: None,
+    fill: Some('─'),
+    junction: Some('─'),
+    right: None,
+});
 
 /// Standard output, and how to write to it. Errors of writing are returned, never a panic: the reader of a pipe may
 /// have seen enough.
@@ -59,7 +73,7 @@ impl Output {
         rows: impl Iterator<Item = [String; N]>,
     ) -> Result<()> {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(header);
         for row in rows {
             table.add_row(row.map(|text| self.cell(text)));

@@ -83,7 +83,7 @@ impl Client {
         self.list::<ListLeases>()
     }
 
-    /// `map_resource`: leases a mapping of a region that an initiator may reach.
+    /// `map_resource`: leases a mapping of a region that its initiators may reach.
     ///
     /// # Errors
     /// [`CallFailed`].

@@ -136,7 +136,7 @@ pub enum Trouble {
     #[error("the socket failed")]
     Io(#[source] io::Error),
     /// The daemon went away before it answered.
-    #[error("peermemd closed it before answering: has it ended? See `systemctl status peermemd`")]
+    #[error("peermemd closed it: has it ended? See `systemctl status peermemd`")]
     Closed,
     /// The daemon went away inside a reply.
     #[error("peermemd closed it in the middle of a reply: has it crashed? See `journalctl -u peermemd`")]

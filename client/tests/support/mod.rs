@@ -146,8 +146,9 @@ pub fn region(name: &str) -> Value {
 /// A lease of emulated memory.
 pub fn lease(id: u64, length: u64) -> Value {
     json!({
-        "id": id, "region": "emulated", "generation": 1, "offset": 0, "length": length, "initiator": "emulated",
-        "direction": "bidirectional", "method": "pinned", "route": { "kind": "software" },
+        "id": id, "region": "emulated", "generation": 1, "offset": 0, "length": length,
+        "direction": "bidirectional", "method": "pinned",
+        "paths": [{ "initiator": "emulated", "route": { "kind": "software" } }],
         "revocation": "advisory", "emulated": true, "owner": { "uid": 0, "gid": 0, "pid": 1 }
     })
 }
@@ -168,5 +169,5 @@ pub fn memory(length: u64) -> OwnedFd {
 pub fn map(length: u64) -> peermem::proto::call::Map {
     use peermem::proto::{ByteLen, Direction, Extent, Initiator, call::Map};
     let extent = Extent::Size(ByteLen::new(length));
-    Map::new("emulated".parse().unwrap(), extent, Initiator::Emulated, Direction::Bidirectional)
+    Map::new("emulated".parse().unwrap(), extent, [Initiator::Emulated], Direction::Bidirectional)
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use peermem_proto::{
-    ByteRange, Event, Fault, Generation, Initiator, Lease, LeaseEnd, LeaseId, ProviderKind, Refusal,
-    RegionName, Route, Sharing, call,
+    ByteRange, Event, Fault, Generation, Initiator, Lease, LeaseEnd, LeaseId, Path, ProviderKind, Refusal,
+    RegionName, Route, Sharing,
+    call::{self, MOST_INITIATORS},
 };
 
 use super::{
@@ -114,7 +115,7 @@ impl<R: Routes> Broker<R> {
         let region = self.regions.get(&request.region).ok_or_else(unknown)?;
         may_map(region, owner.uid)?;
         let range = extent::resolve(region, request.extent()?)?;
-        let route = self.find_route(region, &request.initiator)?;
+        let paths = self.find_paths(region, &request.initiators)?;
         let held = self.leases_of_user.get(&owner.uid).copied().unwrap_or(0);
         self.limits.check_leases(owner, held)?;
 
@@ -124,16 +125,31 @@ impl<R: Routes> Broker<R> {
             generation: region.generation,
             offset: range.offset(),
             length: range.length(),
-            initiator: request.initiator.clone(),
+            paths,
             direction: request.direction,
             method: region.spec.method,
-            route,
             revocation: region.spec.revocation,
             emulated: region.spec.provider == ProviderKind::Emulated,
             owner,
         };
         self.next_lease = self.next_lease.next();
         Ok(self.reserve(Entry { lease, session: id, carving: Some(ticket) }, range))
+    }
+
+    fn find_paths(&self, region: &RegionState, initiators: &[Initiator]) -> Result<Vec<Path>, Refusal> {
+        if !(1..=MOST_INITIATORS).contains(&initiators.len()) {
+            let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+            return Err(Refusal::InitiatorCount {
+                got: count(initiators.len()),
+                most: count(MOST_INITIATORS),
+            });
+        }
+        initiators
+            .iter()
+            .map(|initiator| {
+                Ok(Path { initiator: initiator.clone(), route: self.find_route(region, initiator)? })
+            })
+            .collect()
     }
 
     fn find_route(&self, region: &RegionState, initiator: &Initiator) -> Result<Route, Refusal> {

@@ -137,8 +137,9 @@ impl Shell {
         request: call::Map,
     ) -> Result<(call::MapReply, Carved), CallError> {
         // Devices come and go; an unknown one is looked for before the core refuses it.
-        self.broker.routes_mut().has_initiator(&request.initiator);
-        let initiator = request.initiator.clone();
+        for initiator in request.initiators.iter().take(call::MOST_INITIATORS) {
+            self.broker.routes_mut().has_initiator(initiator);
+        }
         let region = request.region.clone();
         match self.call(|ticket| Input::Map(session, ticket, request))? {
             Answer::Granted(lease) => {
@@ -146,9 +147,10 @@ impl Shell {
                 let carved =
                     self.carved.remove(&lease.id).ok_or(Refusal::UnknownLease { lease: lease.id })?;
                 self.metrics.mapped(&lease);
+                let paths: Vec<_> = lease.paths.iter().map(ToString::to_string).collect();
                 tracing::info!(
-                    lease = %lease.id, %region, %initiator, uid = lease.owner.uid, pid = lease.owner.pid,
-                    "lease {} granted: {} of {region} for {initiator} by {}", lease.id, lease.length, lease.route
+                    lease = %lease.id, %region, uid = lease.owner.uid, pid = lease.owner.pid,
+                    "lease {} granted: {} of {region} for {}", lease.id, lease.length, paths.join(" and for ")
                 );
                 let reply = call::MapReply { lease, memory_fd: 0, memory_offset: carved.offset };
                 Ok((reply, carved))

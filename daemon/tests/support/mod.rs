@@ -226,7 +226,7 @@ impl Client {
 }
 
 pub fn map_request(length: u64) -> Value {
-    json!({ "region": "emulated", "length": length, "initiator": "emulated", "direction": "bidirectional" })
+    json!({ "region": "emulated", "length": length, "initiators": ["emulated"], "direction": "bidirectional" })
 }
 
 /// The last part of a reply's error code.

@@ -146,6 +146,7 @@ impl Peers {
             Operation::Write => (here, here_offset, there, there_offset),
             Operation::Read => (there, there_offset, here, here_offset),
         };
+        assert!(!Arc::ptr_eq(&from.memory, &to.memory), "source and target are the same memory");
         let seed = len ^ (here_offset << 32) ^ there_offset.rotate_left(48) ^ operation as u64;
         let source = pattern::bytes(seed, from.memory.size());
         let mut expected = pattern::bytes(!seed, to.memory.size());

@@ -106,7 +106,7 @@ fn a_flushed_queue_pair_returns_what_was_posted() {
 fn what_can_be_known_to_fail_is_not_posted() {
     let Pair { pd, near, queues, .. } = pair();
     let (memory, readable) = region(&pd);
-    let read_only = MemoryRegion::pinned(&pd, memory.clone(), Access::REMOTE_READ).unwrap();
+    let read_only = MemoryRegion::pinned(&pd, memory, Access::REMOTE_READ).unwrap();
     let target = RemoteTarget { address: readable.iova(), rkey: readable.rkey() };
     let error = near.post_read(WorkId(1), &read_only.slice(range(0, 8)).unwrap(), target).unwrap_err();
     assert!(matches!(error, PostError::NotWritable), "{error:?}");

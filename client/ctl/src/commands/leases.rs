@@ -3,10 +3,10 @@
 use anyhow::Result;
 use peermem::{Client, proto::Lease};
 
-use crate::output::{Output, memory};
+use crate::output::{Output, memory, paths};
 
-const HEADER: [&str; 10] =
-    ["lease", "region", "memory", "length", "offset", "initiator", "direction", "method", "route", "owner"];
+const HEADER: [&str; 9] =
+    ["lease", "region", "memory", "length", "offset", "initiators", "direction", "method", "owner"];
 
 pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
     let leases = client.leases()?;
@@ -19,17 +19,16 @@ pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
     output.table(HEADER, leases.iter().map(row))
 }
 
-fn row(lease: &Lease) -> [String; 10] {
+fn row(lease: &Lease) -> [String; 9] {
     [
         lease.id.to_string(),
         lease.region.to_string(),
         memory(lease.emulated).to_owned(),
         lease.length.to_string(),
         lease.offset.to_string(),
-        lease.initiator.to_string(),
+        paths(&lease.paths),
         lease.direction.to_string(),
         lease.method.to_string(),
-        lease.route.to_string(),
         format!("uid {}, pid {}", lease.owner.uid, lease.owner.pid),
     ]
 }

@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use peermem::{Client, proto::Lease, proto::call};
+use peermem::{
+    Client,
+    proto::{Direction, Lease, RegionName, call},
+};
 
 use crate::{
     cli::{Map, Memory},
     hold::{self, Signals},
     initiator,
-    output::{Output, memory},
+    output::{Output, memory, paths},
 };
 
 pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
     // Before the lease exists, so that no signal falls between the grant and the wait.
     let signals = Signals::block()?;
     let watch = client.watch()?;
-    let request = request(client, &args.memory, args.direction.into())?;
+    let request = request(client, &args.region, &args.memory, args.direction.into())?;
     let lease = client.map(&request).with_context(|| format!("can't map {}", request.region))?;
     if output.is_json() {
         output.json(lease.info())?;
@@ -35,19 +38,20 @@ pub(crate) fn run(client: &Client, args: &Map, output: &Output) -> Result<()> {
     ended
 }
 
-/// The call that `memory` describes.
+/// The call that asks for `memory` of `region`.
 pub(crate) fn request(
     client: &Client,
+    region: &RegionName,
     memory: &Memory,
-    direction: peermem::proto::Direction,
+    direction: Direction,
 ) -> Result<call::Map> {
     Ok(call::Map {
-        region: memory.region.clone(),
+        region: region.clone(),
         offset: memory.offset,
         length: memory.size,
-        initiator: match &memory.initiator {
-            Some(initiator) => initiator.clone(),
-            None => initiator::default_for(client)?,
+        initiators: match &memory.initiators[..] {
+            [] => vec![initiator::default_for(client)?],
+            named => named.to_vec(),
         },
         direction,
     })
@@ -60,10 +64,9 @@ fn show(lease: &Lease, output: &Output) -> Result<()> {
         ("memory", memory(lease.emulated).to_owned()),
         ("length", lease.length.to_string()),
         ("offset", lease.offset.to_string()),
-        ("initiator", lease.initiator.to_string()),
+        ("initiators", paths(&lease.paths)),
         ("direction", lease.direction.to_string()),
         ("method", lease.method.to_string()),
-        ("route", lease.route.to_string()),
         ("revocation", lease.revocation.to_string()),
     ])
 }

@@ -6,7 +6,7 @@ use peermem::{
     proto::{Event, Lease, LeaseEnd},
 };
 
-use crate::output::{Output, memory};
+use crate::output::{Output, memory, paths};
 
 pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
     for event in client.watch()? {
@@ -31,7 +31,7 @@ fn line(event: &Event) -> String {
         ),
         Event::RegionGone { name } => format!("region {name} is gone"),
         Event::LeaseGranted { lease } => {
-            format!("{} granted for {} by {}", named(lease), lease.initiator, lease.route)
+            format!("{} granted for {}", named(lease), paths(&lease.paths))
         }
         Event::LeaseEnded { lease, reason } => format!("{} ended: {}", named(lease), why(*reason)),
     }
