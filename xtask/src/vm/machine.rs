@@ -14,7 +14,7 @@ use peermem_vm_agent::Frame;
 use super::console::Console;
 use super::qemu::{self, Files, Mode};
 use super::{Profile, interrupt};
-use crate::progress::{Step, say};
+use crate::progress::say;
 
 /// How often a kernel that panics while it boots is started again: QEMU's emulation of two
 /// processors fails a boot now and then, and the guest's own code hasn't run by then.
@@ -96,7 +96,7 @@ impl Machine {
     /// A [`Failure`] with the console's last lines when the guest doesn't come up.
     pub(crate) fn boot(
         profile: &Profile,
-        files: &Files<'_>,
+        files: &Files,
         console_log: &Path,
         timeout: Duration,
     ) -> Result<Self> {
@@ -105,27 +105,21 @@ impl Machine {
         loop {
             files.make_drives(profile)?;
             let mut machine = Self::start(profile, files, console_log)?;
-            let step = Step::new(format!("Boot of guest `{}`", profile.name));
             match machine.wait_until_ready(timeout) {
-                Ok(()) => {
-                    step.done();
-                    return Ok(machine);
-                }
+                Ok(()) => return Ok(machine),
                 Err(Failure::Panicked(line)) if attempt < BOOT_ATTEMPTS => {
-                    drop(step);
                     say(&format!("the guest's kernel panicked while it booted, trying again: {line}"));
                     attempt += 1;
                 }
                 Err(failure) => {
-                    drop(step);
-                    let text = format!("{failure}\n{}", machine.end().tail());
+                    let text = format!("{failure}\n{}", machine.end().tail().trim_end());
                     return Err(failure).context(text);
                 }
             }
         }
     }
 
-    fn start(profile: &Profile, files: &Files<'_>, console_log: &Path) -> Result<Self> {
+    fn start(profile: &Profile, files: &Files, console_log: &Path) -> Result<Self> {
         let (console, log) = Console::create(console_log)?;
         let (to_events, events) = mpsc::channel();
         let socket = files.agent_socket();
@@ -198,7 +192,10 @@ impl Machine {
         match result {
             Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
             Err(failure) => {
-                eprint!("error: {failure}\n{}", console.tail());
+                eprintln!("error: {failure}");
+                if !matches!(failure, Failure::Interrupted) {
+                    eprint!("{}", console.tail());
+                }
                 ExitCode::from(failure.exit_status())
             }
         }
