@@ -42,6 +42,6 @@ pub use connection::{
     Trouble, Watch,
 };
 pub use lease::Lease;
-pub use mapping::{CopyError, Mapping, MappingError};
+pub use mapping::{CopyError, DirectIoError, Mapping, MappingError};
 pub use peermem_proto as proto;
 pub use registration::RegistrationError;

@@ -62,9 +62,9 @@ fn copies_stay_inside() {
     mapping.copy_from_slice(size - 1, &[1]).unwrap();
     for offset in [size, size + 1, usize::MAX] {
         let outside = mapping.copy_to_slice(offset, &mut [0]);
-        assert!(matches!(outside, Err(CopyError::OutOfBounds { .. })), "{outside:?} at {offset}");
+        assert!(matches!(outside, Err(CopyError::Memory(_))), "{outside:?} at {offset}");
     }
-    assert!(matches!(mapping.copy_from_slice(1, &vec![0; size]), Err(CopyError::OutOfBounds { .. })));
+    assert!(matches!(mapping.copy_from_slice(1, &vec![0; size]), Err(CopyError::Memory(_))));
 }
 
 #[test]
@@ -164,7 +164,13 @@ fn events_come_as_they_happen() {
     let client = Client::connect_to(&daemon.socket).unwrap();
     let mut watch = client.watch().unwrap();
     assert!(matches!(watch.next(), Some(Ok(Event::RegionGone { name })) if name.as_str() == "a"));
-    assert!(matches!(watch.try_next(), Ok(Some(Event::LeaseGranted { lease })) if lease.id.get() == 3));
+    let granted = loop {
+        match watch.try_next().unwrap() {
+            Some(event) => break event,
+            None => std::thread::yield_now(),
+        }
+    };
+    assert!(matches!(granted, Event::LeaseGranted { lease } if lease.id.get() == 3));
     assert!(matches!(watch.next(), Some(Err(CallFailed::Answered(_)))));
     assert!(watch.next().is_none());
     assert!(matches!(watch.try_next(), Err(CallFailed::Lost(_))));

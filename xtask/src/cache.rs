@@ -7,10 +7,14 @@
 use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
 use crate::progress::say;
+
+/// How long an outdated entry is kept after its last use.
+const KEEP_UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// The cache folder, locked against other runs that make entries.
 pub(crate) struct Cache {
@@ -57,7 +61,8 @@ impl Cache {
 
     /// The entry `kind` made from what `key` stands for; `make` fills an empty folder when there is none.
     ///
-    /// Entries of the same kind and another key are removed, unless a run uses them.
+    /// Entries of the same kind and another key are removed when nobody has used them for a day: two
+    /// checkouts may be worked on in turn.
     ///
     /// # Errors
     /// Those of `make`, and of the file system.
@@ -78,6 +83,7 @@ impl Cache {
         }
         let in_use = File::open(&path)?;
         in_use.lock_shared()?;
+        in_use.set_modified(SystemTime::now())?;
         Ok(Entry { path, _in_use: in_use })
     }
 
@@ -98,7 +104,9 @@ impl Cache {
             let Some(other) = name.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')) else {
                 continue;
             };
-            if other != key && File::open(&path)?.try_lock().is_ok() {
+            let folder = File::open(&path)?;
+            let unused = folder.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if other != key && unused > KEEP_UNUSED && folder.try_lock().is_ok() {
                 say(&format!("removing the cache's outdated {name}"));
                 remove_tree(&path)?;
             }
@@ -129,15 +137,26 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let cache = Cache::open_in(home.path().join("peermem")).unwrap();
         let write = |folder: &Path| Ok(fs::write(folder.join("a"), "1")?);
-        let first = cache.entry("root", "1", write).unwrap();
+        let first = cache.entry("guest", "1", write).unwrap();
         assert_eq!(fs::read_to_string(first.path.join("a")).unwrap(), "1");
-        cache.entry("root", "1", |_| panic!("made twice")).unwrap();
+        cache.entry("guest", "1", |_| panic!("made twice")).unwrap();
 
-        let second = cache.entry("root", "2", write).unwrap();
+        let long_ago = SystemTime::now() - 2 * KEEP_UNUSED;
+        let second = cache.entry("guest", "2", write).unwrap();
+        assert!(first.path.exists(), "an entry of today stays");
+        File::open(&first.path).unwrap().set_modified(long_ago).unwrap();
+        cache.entry("guest", "2", write).unwrap();
         assert!(first.path.exists(), "an entry in use stays");
         let old = first.path.clone();
         drop(first);
-        cache.entry("root", "2", write).unwrap();
+        // A process that another test is starting holds copies of this one's locks until it runs.
+        for _ in 0..100 {
+            cache.entry("guest", "2", write).unwrap();
+            if !old.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert!(!old.exists() && second.path.exists());
     }
 
@@ -145,7 +164,7 @@ mod tests {
     fn a_failed_entry_leaves_none() {
         let home = tempfile::tempdir().unwrap();
         let cache = Cache::open_in(home.path().to_owned()).unwrap();
-        assert!(cache.entry("root", "1", |_| anyhow::bail!("no")).is_err());
-        assert!(!home.path().join("root-1").exists());
+        assert!(cache.entry("guest", "1", |_| anyhow::bail!("no")).is_err());
+        assert!(!home.path().join("guest-1").exists());
     }
 }

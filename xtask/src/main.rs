@@ -3,6 +3,7 @@
 
 mod cache;
 mod command;
+mod demo;
 mod guest;
 mod host;
 mod progress;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Task {
     /// Install missing Debian packages and make the guest's root, kernel and modules
     Setup,
+    /// Show device-to-device transfers in a guest: two drives, a GPU, soft-RoCE and the daemon
+    Demo,
     /// Run every check and test, on this machine and in guests; the last line is `N passed, M failed`
     Test(test::TestOptions),
     /// Try things in the guest machine
@@ -57,8 +60,12 @@ fn main() -> ExitCode {
     match perform(&arguments.task) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {error:#}");
             let failure = error.downcast_ref::<vm::Failure>();
+            match failure {
+                // Its context says it already, with the console.
+                Some(_) => eprintln!("error: {error}"),
+                None => eprintln!("error: {error:#}"),
+            }
             // A script's own status may be 1, so what isn't its fault has another.
             ExitCode::from(failure.map_or(if in_guest { 125 } else { 1 }, vm::Failure::exit_status))
         }
@@ -68,6 +75,7 @@ fn main() -> ExitCode {
 fn perform(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Setup => guest::Guest::set_up().map(|_| ExitCode::SUCCESS),
+        Task::Demo => demo::demo(),
         Task::Test(options) => test::run(options),
         Task::Vm(VmTask::Run(options)) => vm::run(options),
         Task::Vm(VmTask::Shell { machine }) => vm::shell(machine),

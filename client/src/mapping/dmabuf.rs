@@ -1,5 +1,6 @@
 //! What a dma-buf wants of the CPU: every access between a begin and an end
 //! (`DMA_BUF_IOCTL_SYNC`, include/uapi/linux/dma-buf.h).
+#![allow(unsafe_code, reason = "the ioctl")]
 
 use std::os::fd::BorrowedFd;
 
@@ -16,14 +17,6 @@ pub(super) const READ: u64 = 1;
 pub(super) const WRITE: u64 = 2;
 /// `DMA_BUF_SYNC_END`; a begin is its absence.
 const END: u64 = 4;
-/// `ENOTSUPP`, which the kernel keeps to itself and drivers return all the same.
-const ENOTSUPP: i32 = 524;
-
-/// Whether this answer to mmap means that the exporter doesn't offer it.
-pub(super) fn says_no_mmap(errno: Errno) -> bool {
-    [Errno::INVAL, Errno::NODEV, Errno::OPNOTSUPP].contains(&errno) || errno.raw_os_error() == ENOTSUPP
-}
-
 /// An announced access, to memory that wants it announced.
 #[must_use]
 #[derive(Debug)]

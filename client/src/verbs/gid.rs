@@ -92,8 +92,10 @@ pub(super) fn query(context: &Context, port: u8) -> Result<Vec<GidEntry>, Errno>
     // SAFETY: the context is open.
     check(unsafe { inline::ibv_query_port(context.verbs, context.handle.as_ptr(), port, &mut attributes) })?;
     let table_len = usize::try_from(attributes.gid_tbl_len).unwrap_or_default();
-    // The table call answers for all ports of the device; no device has more than two.
-    let mut raw = vec![sys::ibv_gid_entry::zeroed(); 2 * table_len.max(1)];
+    // The table call answers for all ports of the device, of which none has more than two; and it fails when the entries
+    // take more bytes than the 16-bit length of a uverbs attribute can say.
+    const MOST: usize = u16::MAX as usize / size_of::<sys::ibv_gid_entry>();
+    let mut raw = vec![sys::ibv_gid_entry::zeroed(); (2 * table_len).clamp(1, MOST)];
     // SAFETY: the context is open.
     match unsafe { inline::ibv_query_gid_table(context.verbs, context.handle.as_ptr(), &mut raw) } {
         Some(count) => {

@@ -178,7 +178,8 @@ impl Memory {
         Ok(())
     }
 
-    fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>, MemoryError> {
+    /// Where the `len` bytes from `offset` on are, if they lie inside.
+    pub(crate) fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>, MemoryError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let [len, mapped] = [len, self.len].map(ByteLen::from_usize);
             return Err(MemoryError::OutOfBounds { offset, len, mapped });

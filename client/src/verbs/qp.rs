@@ -110,7 +110,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // The device must be done with the memory before the regions go. A failure has been logged or reported.
+        // Regions in use go only when the device is done with them. A failure is reported by `close`, or logged.
         if self.handle.close().is_ok() {
             self.cq.forget(self.qpn);
             self.cq.release(self.depth.send + self.depth.receive);
@@ -246,8 +246,9 @@ fn ready_to_receive(path: &Path, peer: &QpAddress, port: u8) -> sys::ibv_qp_attr
 fn ready_to_send(path: &Path, psn: Psn) -> sys::ibv_qp_attr {
     /// How long to wait for an acknowledgement: 4.096 us * 2^16 = 268 ms. Soft-RoCE on a busy machine needs that.
     const ACK_TIMEOUT: u8 = 16;
-    /// Repetitions without an answer: with the timeout above, a dead peer is noticed after about 2 s.
-    const RETRIES: u8 = 7;
+    /// Repetitions without an answer: with the timeout above, a dead peer is noticed after about 2 s. The most that the
+    /// architecture has is 7, which `rdma_rxe` takes for "for ever" (drivers/infiniband/sw/rxe/rxe_comp.c).
+    const RETRIES: u8 = 6;
     /// Repetitions while the receiver has no receive posted; 7 would mean for ever.
     const RNR_RETRIES: u8 = 6;
     sys::ibv_qp_attr {

@@ -77,7 +77,8 @@ impl RegisterError {
             (Some("EOPNOTSUPP" | "ENOTSUPP" | "ENOSYS" | "EPROTONOSUPPORT"), _) => {
                 Self::Unsupported { device, method, source }
             }
-            (Some("EFAULT"), Method::Pinned) => Self::NotPinnable(source),
+            // EREMOTEIO is what mm/gup.c says of P2PDMA pages once they are mapped.
+            (Some("EFAULT" | "EREMOTEIO"), Method::Pinned) => Self::NotPinnable(source),
             (Some("EFAULT"), Method::OnDemand) => Self::NotMapped(source),
             (Some("ENOMEM"), Method::Pinned) => {
                 let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;

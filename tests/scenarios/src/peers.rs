@@ -193,6 +193,7 @@ impl Peers {
             Operation::Write => (h, t),
             Operation::Read => (t, h),
         };
+        assert!(!Arc::ptr_eq(&from.memory, &to.memory), "source and target are the same memory");
         let seed = len ^ (here_offset << 32) ^ there_offset.rotate_left(48) ^ operation as u64;
         let source = pattern::bytes(seed, from.size());
         let mut expected = pattern::bytes(!seed, to.size());

@@ -90,12 +90,9 @@ fn the_self_test_finds_the_page_offset_defect() {
     assert_eq!(quirks.on_demand, OnDemand::PageAlignedOnly { min_path_mtu: Mtu::Bytes4096 });
     let with_shim = std::env::var("LD_PRELOAD").is_ok_and(|preloaded| preloaded.contains("librxe_dmabuf"));
     assert_eq!(quirks.dmabuf, with_shim, "dma-buf registration is there exactly with the preload library");
-    let begin = Instant::now();
-    assert_eq!(*probe::quirks(&device(), 1).unwrap(), quirks);
-    let first = begin.elapsed();
-    let begin = Instant::now();
-    probe::quirks(&device(), 1).unwrap();
-    assert!(begin.elapsed() < first, "the second answer wasn't remembered");
+    let [first, second] = [0; 2].map(|_| probe::quirks(&device(), 1).unwrap());
+    assert_eq!(*first, quirks);
+    assert!(Arc::ptr_eq(&first, &second), "the first answer wasn't remembered");
 }
 
 #[test]
@@ -127,7 +124,7 @@ fn what_would_move_wrong_bytes_is_refused_and_costs_nothing() {
         let local = peers.check(operation, (&on_demand, 4100), (&pinned, 0), 64).unwrap_err();
         assert!(in_words(&local).contains("page-aligned"), "{local}");
         assert!(matches!(local, TransferError::Unaligned(_)));
-        peers.check(operation, (&on_demand, 4096), (&on_demand, 4096), 5000).unwrap();
+        peers.check(operation, (&on_demand, 4096), (&pinned, 4096), 5000).unwrap();
     }
 }
 
@@ -144,9 +141,9 @@ fn a_small_path_mtu_is_refused_for_on_demand_memory_only() {
     let mut peers = peers();
     assert_eq!(peers.near.path_mtu(), Mtu::Bytes1024);
     let on_demand = Side::host(&peers.pd, MIB, Method::OnDemand);
-    let pinned = Side::host(&peers.pd, MIB, Method::Pinned);
+    let [pinned, other] = [0; 2].map(|_| Side::host(&peers.pd, MIB, Method::Pinned));
     for operation in BOTH {
-        peers.check(operation, (&pinned, 100), (&pinned, 200_000), 10_000).unwrap();
+        peers.check(operation, (&pinned, 100), (&other, 200_000), 10_000).unwrap();
         for (near, far) in [(&on_demand, &pinned), (&pinned, &on_demand)] {
             let error = peers.check(operation, (near, 0), (far, 0), 4096).unwrap_err();
             assert!(in_words(&error).contains("MTU 9000"), "{error}");
@@ -173,11 +170,7 @@ fn a_cmb_can_not_be_pinned_and_the_error_says_what_to_do() {
     let pd = ProtectionDomain::new(&device()).unwrap();
     let error = MemoryRegion::pinned(&pd, cmb::memory(0, MIB), Access::REMOTE_READ).unwrap_err();
     assert!(matches!(error, RegisterError::NotPinnable(_)), "{error:?}");
-    assert!(
-        in_words(&error).contains("on-demand") && in_words(&error).contains("EFAULT"),
-        "{}",
-        in_words(&error)
-    );
+    assert!(in_words(&error).contains("on-demand"), "{}", in_words(&error));
 }
 
 /// What a peer's description becomes when its key is changed on the way.

@@ -11,7 +11,7 @@ use crate::command::run_logged;
 use crate::progress::Step;
 use crate::project;
 
-use super::{initramfs, modules};
+use super::modules;
 
 /// The root as a folder, in which the test kernel module is built.
 pub(super) const ROOT: &str = "root";
@@ -19,15 +19,13 @@ pub(super) const ROOT: &str = "root";
 pub(super) const ROOT_IMAGE: &str = "root.ext4";
 /// The kernel.
 pub(super) const KERNEL: &str = "vmlinuz";
-/// The initramfs.
-pub(super) const INITRAMFS: &str = "initramfs.cpio";
 
 /// Debian release of the guest.
 const SUITE: &str = "trixie";
 /// Where the kernel comes from: the newest that Debian packages for that release.
 const KERNEL_SUITE: &str = "trixie-backports";
 /// Raised when the root is made differently from the same packages.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What the guest has beside the product.
 const PACKAGES: &[&str] = &[
@@ -78,10 +76,10 @@ const LEFT_OUT: &[&str] = &[
 
 /// The cache key: all that the root is made from.
 pub(super) fn key() -> String {
-    cache::key(&(SUITE, KERNEL_SUITE, PACKAGES, KERNEL_PACKAGES, LEFT_OUT, initramfs::INIT, RECIPE))
+    cache::key(&(SUITE, KERNEL_SUITE, PACKAGES, KERNEL_PACKAGES, LEFT_OUT, RECIPE))
 }
 
-/// Fills `folder` with root, image, kernel and initramfs, from the packages of `mirror`.
+/// Fills `folder` with root, image and kernel, from the packages of `mirror`.
 ///
 /// # Errors
 /// When a step fails, with its output.
@@ -95,7 +93,6 @@ pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
     let step = Step::new(format!("Guest image, Linux {release}"));
     modules::decompress(&root, &release, &step)?;
     fs::rename(root.join(format!("boot/vmlinuz-{release}")), folder.join(KERNEL))?;
-    initramfs::make(&root, &release, &folder.join(INITRAMFS))?;
     make_ext4(&root, &folder.join(ROOT_IMAGE), &step)?;
     step.done();
     Ok(())

@@ -7,10 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-use super::modules;
-
-/// The script that is process 1 until the root is mounted.
-pub(super) const INIT: &str = include_str!("../../../tests/vm/guest/init");
+use super::{image, modules};
+use crate::project;
 
 /// Modules for a root on virtio disks below an overlay; what they need is added.
 const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay"];
@@ -19,7 +17,8 @@ const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay"];
 ///
 /// # Errors
 /// When a file can't be read or written.
-pub(super) fn make(root: &Path, release: &str, to: &Path) -> Result<()> {
+pub(super) fn make(root: &Path, to: &Path) -> Result<()> {
+    let release = image::kernel_release(root)?;
     let folder = root.join("usr/lib/modules").join(release);
     let dep = folder.join("modules.dep");
     let dep = fs::read_to_string(&dep).with_context(|| format!("cannot read {}", dep.display()))?;
@@ -29,7 +28,7 @@ pub(super) fn make(root: &Path, release: &str, to: &Path) -> Result<()> {
         archive.add(directory, ModeFileType::Directory, 0o755, &[])?;
     }
     archive.add_file("bin/busybox", 0o755, &root.join("usr/bin/busybox"))?;
-    archive.add("init", ModeFileType::Regular, 0o755, INIT.as_bytes())?;
+    archive.add_file("init", 0o755, &project::root().join("tests/vm/guest/init"))?;
     // Numbered, so that the order of their names is the order to load them in.
     for (number, file) in modules::load_order(&dep, MODULES).iter().enumerate() {
         archive.add_file(&format!("modules/{number:02}.ko"), 0o644, &folder.join(file))?;

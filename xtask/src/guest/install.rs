@@ -82,11 +82,8 @@ impl Tree {
     ///
     /// # Errors
     /// When `mke2fs` fails, with its output.
-    pub(crate) fn make_image(&self, image: &Path) -> Result<()> {
-        let step = Step::new("Image of the installed tree");
-        image::make_ext4(&self.root, image, &step)?;
-        step.done();
-        Ok(())
+    pub(crate) fn make_image(&self, image: &Path, step: &Step) -> Result<()> {
+        image::make_ext4(&self.root, image, step)
     }
 
     fn install_product(&self) -> Result<()> {

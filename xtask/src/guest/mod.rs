@@ -6,7 +6,7 @@ mod install;
 mod modules;
 mod test_gpu;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -48,8 +48,11 @@ impl Guest {
         self.entry.path.join(image::KERNEL)
     }
 
-    /// The initramfs that finds the root.
-    pub(crate) fn initramfs(&self) -> PathBuf {
-        self.entry.path.join(image::INITRAMFS)
+    /// Makes the initramfs that finds the root.
+    ///
+    /// # Errors
+    /// When a file can't be read or written.
+    pub(crate) fn make_initramfs(&self, to: &Path) -> Result<()> {
+        initramfs::make(&self.entry.path.join(image::ROOT), to)
     }
 }

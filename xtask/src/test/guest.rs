@@ -92,7 +92,7 @@ fn run_all(prepared: &Prepared, programs: &[Program], report: &mut Report) -> Re
                         .is_some_and(|failure| !matches!(failure, Failure::Interrupted)) =>
                 {
                     let failed = vec!["the guest didn't come up".to_owned()];
-                    report.add(&name, Counts { passed: 0, failed }, &format!("{error:#}"));
+                    report.add(&name, Counts { passed: 0, failed }, &error.to_string());
                     continue;
                 }
                 Err(error) => return Err(error),

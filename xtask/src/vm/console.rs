@@ -22,6 +22,7 @@ pub(crate) struct Console {
 struct Seen {
     tail: VecDeque<String>,
     alarms: Vec<String>,
+    panicked: bool,
 }
 
 /// What a line of the console means for the run.
@@ -66,8 +67,10 @@ impl Console {
             writeln!(log, "{line}")?;
             let alarm = alarm(&line);
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if alarm.is_some() {
-                seen.alarms.push(line.clone());
+            match alarm {
+                Some(Alarm::Warning) => seen.alarms.push(line.clone()),
+                Some(Alarm::Panic) => seen.panicked = true,
+                None => {}
             }
             if seen.tail.len() == TAIL_LINES {
                 seen.tail.pop_front();
@@ -81,9 +84,14 @@ impl Console {
         Ok(())
     }
 
-    /// Takes the lines in which the kernel raised an alarm since the last call.
+    /// Takes the lines in which the kernel warned of a fault since the last call.
     pub(crate) fn take_alarms(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner).alarms)
+    }
+
+    /// Tells whether the kernel said that it has stopped.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).panicked
     }
 
     /// The last lines, and where all of them are.
@@ -147,8 +155,8 @@ mod tests {
         let mut panics = Vec::new();
         console.follow(text.as_bytes(), log, |line| panics.push(line)).unwrap();
         assert_eq!(panics, ["[ 2.0] Kernel panic - not syncing: x"]);
-        assert_eq!(console.take_alarms().len(), 2);
-        assert!(console.take_alarms().is_empty());
+        assert_eq!(console.take_alarms(), ["[ 1.0] BUG: one"]);
+        assert!(console.take_alarms().is_empty() && console.has_panicked());
         assert_eq!(console.tail().lines().count(), 1 + TAIL_LINES);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use peermem_vm_agent::Frame;
 use super::console::Console;
 use super::qemu::{self, Files, Mode};
 use super::{Profile, interrupt};
-use crate::progress::{Step, say};
+use crate::progress::say;
 
 /// How often a kernel that panics while it boots is started again: QEMU's emulation of two
 /// processors fails a boot now and then, and the guest's own code hasn't run by then.
@@ -22,6 +22,9 @@ const BOOT_ATTEMPTS: u32 = 3;
 
 /// How long a killed command may take to end.
 const KILL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a kernel that panicked may go on printing.
+const PANIC_GRACE: Duration = Duration::from_secs(3);
 
 /// How often waiting looks for Ctrl-C.
 const POLL: Duration = Duration::from_millis(200);
@@ -93,7 +96,7 @@ impl Machine {
     /// A [`Failure`] with the console's last lines when the guest doesn't come up.
     pub(crate) fn boot(
         profile: &Profile,
-        files: &Files<'_>,
+        files: &Files,
         console_log: &Path,
         timeout: Duration,
     ) -> Result<Self> {
@@ -102,27 +105,21 @@ impl Machine {
         loop {
             files.make_drives(profile)?;
             let mut machine = Self::start(profile, files, console_log)?;
-            let step = Step::new(format!("Boot of guest `{}`", profile.name));
             match machine.wait_until_ready(timeout) {
-                Ok(()) => {
-                    step.done();
-                    return Ok(machine);
-                }
+                Ok(()) => return Ok(machine),
                 Err(Failure::Panicked(line)) if attempt < BOOT_ATTEMPTS => {
-                    drop(step);
                     say(&format!("the guest's kernel panicked while it booted, trying again: {line}"));
                     attempt += 1;
                 }
                 Err(failure) => {
-                    drop(step);
-                    let console = machine.end();
-                    return Err(failure).with_context(|| console.tail());
+                    let text = format!("{failure}\n{}", machine.end().tail().trim_end());
+                    return Err(failure).context(text);
                 }
             }
         }
     }
 
-    fn start(profile: &Profile, files: &Files<'_>, console_log: &Path) -> Result<Self> {
+    fn start(profile: &Profile, files: &Files, console_log: &Path) -> Result<Self> {
         let (console, log) = Console::create(console_log)?;
         let (to_events, events) = mpsc::channel();
         let socket = files.agent_socket();
@@ -185,6 +182,25 @@ impl Machine {
         }
     }
 
+    /// Ends the guest, says what its kernel complained about, and turns a command's `result` into an
+    /// exit status; a failure is told with the console's last lines.
+    pub(crate) fn conclude(self, result: Result<i32, Failure>) -> ExitCode {
+        let console = self.end();
+        for line in console.take_alarms() {
+            say(&format!("the guest's kernel complained: {line}"));
+        }
+        match result {
+            Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
+            Err(failure) => {
+                eprintln!("error: {failure}");
+                if !matches!(failure, Failure::Interrupted) {
+                    eprint!("{}", console.tail());
+                }
+                ExitCode::from(failure.exit_status())
+            }
+        }
+    }
+
     /// Ends the guest at once: it keeps nothing that would need an orderly shutdown.
     pub(crate) fn end(mut self) -> Console {
         self.stop();
@@ -192,14 +208,24 @@ impl Machine {
     }
 
     fn stop(&mut self) {
+        // A kernel that panics says why after that, and then ends QEMU by a reboot.
+        if self.console.has_panicked() && self.console_ends_within(PANIC_GRACE) {
+            let _ = self.qemu.wait();
+            return;
+        }
         // Fails only for a QEMU that has ended.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
-        // What was in the console's pipe comes still, and then its end.
-        let deadline = Instant::now() + POLL;
-        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if matches!(event, Event::Ended) {
-                return;
+        self.console_ends_within(POLL);
+    }
+
+    fn console_ends_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }

@@ -12,5 +12,5 @@ mod shell;
 pub(crate) use machine::{Failure, Machine, Output};
 pub(crate) use prepared::Prepared;
 pub(crate) use profile::{DEFAULT as DEFAULT_PROFILE, Profile, list as list_profiles};
-pub(crate) use run::{RunOptions, run};
+pub(crate) use run::{RunOptions, run, to_own_output};
 pub(crate) use shell::shell;

@@ -1,6 +1,6 @@
 //! All that a guest boots from, made ready for one run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::qemu::Files;
 use super::{Machine, Profile};
 use crate::guest::{Guest, Tree};
+use crate::progress::Step;
 use crate::project;
 
 /// How long a guest may take from QEMU's start until its devices are set up. It takes a tenth of
@@ -44,24 +45,25 @@ impl Prepared {
     /// When the guest doesn't come up, with its console's last lines.
     pub(crate) fn boot(&self, console_log: Option<&Path>) -> Result<Machine> {
         let default = project::log("console");
-        self.with_files(|files| {
-            Machine::boot(&self.profile, files, console_log.unwrap_or(&default), BOOT_TIMEOUT)
-        })
+        let step = Step::new(format!("Boot of guest `{}`", self.profile.name));
+        let files = self.make_files(&step)?;
+        let machine = Machine::boot(&self.profile, &files, console_log.unwrap_or(&default), BOOT_TIMEOUT)?;
+        step.done();
+        Ok(machine)
     }
 
-    /// Makes the image of the installed tree and lends the paths of all that QEMU reads.
+    /// Makes the installed tree's image, the initramfs and the drives; names all that QEMU reads.
     ///
     /// # Errors
-    /// Those of the image's making and of `body`.
-    pub(crate) fn with_files<T>(&self, body: impl FnOnce(&Files<'_>) -> Result<T>) -> Result<T> {
-        let image: PathBuf = self.folder.path().join("tree.ext4");
-        self.tree.make_image(&image)?;
-        body(&Files {
-            kernel: &self.guest.kernel(),
-            initramfs: &self.guest.initramfs(),
-            root: &self.guest.root_image(),
-            tree: &image,
-            run: self.folder.path(),
-        })
+    /// When one of them can't be made.
+    pub(super) fn make_files(&self, step: &Step) -> Result<Files> {
+        let run = self.folder.path().to_owned();
+        let (tree, initramfs) = (run.join("tree.ext4"), run.join("initramfs.cpio"));
+        self.tree.make_image(&tree, step)?;
+        self.guest.make_initramfs(&initramfs)?;
+        let files =
+            Files { kernel: self.guest.kernel(), initramfs, root: self.guest.root_image(), tree, run };
+        files.make_drives(&self.profile)?;
+        Ok(files)
     }
 }

@@ -22,20 +22,20 @@ pub(crate) enum Mode {
 }
 
 /// The files a guest boots from.
-pub(crate) struct Files<'a> {
+pub(crate) struct Files {
     /// The kernel.
-    pub kernel: &'a Path,
+    pub kernel: PathBuf,
     /// The initramfs.
-    pub initramfs: &'a Path,
+    pub initramfs: PathBuf,
     /// The root, shared by all guests.
-    pub root: &'a Path,
+    pub root: PathBuf,
     /// The image of the installed tree.
-    pub tree: &'a Path,
+    pub tree: PathBuf,
     /// Folder of this run, for drives and the agent's socket.
-    pub run: &'a Path,
+    pub run: PathBuf,
 }
 
-impl Files<'_> {
+impl Files {
     /// The socket on which xtask waits for QEMU to connect the agent's port.
     pub(crate) fn agent_socket(&self) -> PathBuf {
         self.run.join("agent.sock")
@@ -63,14 +63,14 @@ impl Files<'_> {
 /// The command that runs a guest of `profile`, its console on standard input and output.
 ///
 /// `setpriv` has the kernel end QEMU when xtask dies, however it dies.
-pub(crate) fn command(profile: &Profile, files: &Files<'_>, mode: Mode) -> Command {
+pub(crate) fn command(profile: &Profile, files: &Files, mode: Mode) -> Command {
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     qemu.args(arguments(profile, files, mode));
     qemu
 }
 
-fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
+fn arguments(profile: &Profile, files: &Files, mode: Mode) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
     // KVM may exist and yet hang a guest, so it is never tried.
@@ -82,7 +82,13 @@ fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
     add("-kernel", files.kernel.display().to_string());
     add("-initrd", files.initramfs.display().to_string());
     add("-append", kernel_arguments(profile, mode));
-    for (name, image) in [("root", files.root), ("tree", files.tree)] {
+    // Before the machine's own devices, since an IOMMU must come first.
+    for name in &profile.drives {
+        add("-drive", format!("if=none,id={name},format=raw,file={}", escaped(&files.drive(name))));
+    }
+    profile.objects.iter().for_each(|object| add("-object", object.clone()));
+    profile.devices.iter().for_each(|device| add("-device", device.clone()));
+    for (name, image) in [("root", &files.root), ("tree", &files.tree)] {
         add("-drive", format!("if=none,id={name},format=raw,readonly=on,file={}", escaped(image)));
         add("-device", format!("virtio-blk-pci,drive={name}"));
     }
@@ -94,11 +100,6 @@ fn arguments(profile: &Profile, files: &Files<'_>, mode: Mode) -> Vec<String> {
         add("-device", "virtio-serial-pci".into());
         add("-device", format!("virtserialport,chardev=agent,name={PORT_NAME}"));
     }
-    for name in &profile.drives {
-        add("-drive", format!("if=none,id={name},format=raw,file={}", escaped(&files.drive(name))));
-    }
-    profile.objects.iter().for_each(|object| add("-object", object.clone()));
-    profile.devices.iter().for_each(|device| add("-device", device.clone()));
     add("-serial", if mode == Mode::Shell { "mon:stdio".into() } else { "stdio".into() });
     arguments.extend(["-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"].map(str::to_owned));
     arguments
@@ -123,6 +124,8 @@ fn kernel_arguments(profile: &Profile, mode: Mode) -> String {
         "tsc=reliable",
         "rcupdate.rcu_expedited=1",
         "systemd.hostname=guest",
+        // Without it systemd writes escape sequences to the console.
+        "TERM=dumb",
         "systemd.show_status=0",
     ];
     let mut words: Vec<&str> = common.to_vec();
@@ -144,8 +147,9 @@ mod tests {
     #[test]
     fn a_profile_becomes_arguments() {
         let profile = Profile::load(super::super::profile::DEFAULT).unwrap();
-        let path = Path::new("/x");
-        let files = Files { kernel: path, initramfs: path, root: path, tree: path, run: Path::new("/run,1") };
+        let path = PathBuf::from("/x");
+        let [kernel, initramfs, root, tree] = [path.clone(), path.clone(), path.clone(), path];
+        let files = Files { kernel, initramfs, root, tree, run: "/run,1".into() };
         let arguments = arguments(&profile, &files, Mode::Run).join(" ");
         assert!(arguments.contains("-drive if=none,id=a,format=raw,file=/run,,1/a.img"), "{arguments}");
         assert!(arguments.contains("-device nvme,serial=c,drive=c,cmb_size_mb=64,bus=port1"), "{arguments}");

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{Output, Prepared, profile};
-use crate::progress::say;
 
 /// Where the guest has the script.
 const SCRIPT: &str = "usr/libexec/peermem-vm/script";
@@ -30,12 +29,14 @@ pub(crate) struct RunOptions {
     /// Run these commands instead of a script
     #[arg(short = 'c', value_name = "COMMANDS", conflicts_with = "script")]
     commands: Option<String>,
-    /// The script, for bash; `-` reads it from standard input
-    #[arg(required_unless_present = "commands")]
-    script: Option<PathBuf>,
-    /// Arguments of the script
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    /// The script, for bash, and its arguments; `-` reads it from standard input
+    #[arg(
+        required_unless_present = "commands",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_names = ["SCRIPT", "ARGS"]
+    )]
+    script: Vec<String>,
 }
 
 /// Boots a guest, runs the script and ends with its status: 124 when it took too long, 125 when the
@@ -51,31 +52,20 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
 
     let script = format!("/{SCRIPT}");
     let mut argv = vec!["/bin/bash", &script];
-    argv.extend(options.arguments.iter().map(String::as_str));
+    argv.extend(options.script.iter().skip(1).map(String::as_str));
     let result = machine.run(&argv, Duration::from_secs(options.timeout), to_own_output);
-    let alarms = machine.console.take_alarms();
-    let console = machine.end();
-    for line in alarms {
-        say(&format!("the guest's kernel complained: {line}"));
-    }
-    Ok(match result {
-        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
-        Err(failure) => {
-            eprint!("error: {failure}\n{}", console.tail());
-            ExitCode::from(failure.exit_status())
-        }
-    })
+    Ok(machine.conclude(result))
 }
 
 impl RunOptions {
     fn script_text(&self) -> Result<String> {
-        match (&self.commands, &self.script) {
+        match (&self.commands, self.script.first().map(String::as_str)) {
             (Some(commands), _) => Ok(commands.clone()),
-            (None, Some(file)) if file.as_os_str() != "-" => {
-                fs::read_to_string(file).with_context(|| format!("cannot read the script {}", file.display()))
-            }
-            (None, _) => {
+            (None, None | Some("-")) => {
                 io::read_to_string(io::stdin()).context("cannot read the script from standard input")
+            }
+            (None, Some(file)) => {
+                fs::read_to_string(file).with_context(|| format!("cannot read the script {file}"))
             }
         }
     }

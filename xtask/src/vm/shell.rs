@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Prepared;
 use super::qemu::{self, Mode};
-use crate::progress::say;
+use crate::progress::{Step, say};
 
 /// Boots a guest of `profile` and connects its console to the terminal until its shell ends.
 ///
@@ -23,11 +23,11 @@ pub(crate) fn shell(profile: &str) -> Result<ExitCode> {
     let kind = std::env::var("TERM").unwrap_or_else(|_| "vt220".into());
     let terminal = format!("TERM='{kind}'\nROWS={}\nCOLUMNS={}\n", size.ws_row, size.ws_col);
     prepared.tree.install(terminal.as_bytes(), "etc/peermem-vm/terminal", 0o644)?;
-    prepared.with_files(|files| {
-        files.make_drives(&prepared.profile)?;
-        say("the prompt comes in about 15 s; leave with `exit`, or Ctrl-A X for a guest that hangs");
-        let status =
-            qemu::command(&prepared.profile, files, Mode::Shell).status().context("cannot start QEMU")?;
-        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(125) })
-    })
+    let step = Step::new("Image of the installed tree");
+    let files = prepared.make_files(&step)?;
+    step.done();
+    say("the prompt comes in about 15 s; leave with `exit`, or Ctrl-A X for a guest that hangs");
+    let status =
+        qemu::command(&prepared.profile, &files, Mode::Shell).status().context("cannot start QEMU")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(125) })
 }

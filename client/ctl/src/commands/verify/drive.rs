@@ -55,6 +55,23 @@ pub(super) fn drive(
     here: &impl Place,
     longest: ByteLen,
 ) -> Result<Vec<Transfer>> {
+    let transfers = all(stream, mover, here, longest);
+    let last = match &transfers {
+        Ok(transfers) => Request::Done { transfers: transfers.clone() },
+        Err(error) => Request::GiveUp { why: format!("{error:#}") },
+    };
+    let told = exchange::send(stream, &last, deadline());
+    let transfers = transfers?;
+    told?;
+    Ok(transfers)
+}
+
+fn all(
+    stream: &TcpStream,
+    mover: &mut impl Mover,
+    here: &impl Place,
+    longest: ByteLen,
+) -> Result<Vec<Transfer>> {
     let mut transfers = Vec::new();
     let shorter = LENGTHS.into_iter().filter(|length| *length < longest.get());
     for length in shorter.chain([longest.get()]) {
@@ -66,7 +83,6 @@ pub(super) fn drive(
             transfers.push(Transfer { operation: operation.into(), bytes: length, wrong });
         }
     }
-    exchange::send(stream, &Request::Done { transfers: transfers.clone() }, deadline())?;
     Ok(transfers)
 }
 

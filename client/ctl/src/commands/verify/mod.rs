@@ -7,7 +7,7 @@
 //!   Request::Fill, Request::Compare      ->  fills or compares its own memory
 //!                                        <-  Answer
 //!   RDMA write or read of its own         ->  nothing to do: the devices move the bytes
-//!   Request::Done, with all results      ->
+//!   Request::Done, with all results      ->  (or Request::GiveUp, with the reason)
 //! ```
 
 mod bytes;

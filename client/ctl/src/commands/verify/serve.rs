@@ -2,11 +2,11 @@
 
 use std::net::TcpStream;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use peermem::rdma::exchange;
 
 use super::{
-    bytes::{Place, Wrong, compare, fill},
+    bytes::{Place, compare, fill},
     report::Transfer,
     talk::{Answer, Request, deadline},
 };
@@ -14,23 +14,17 @@ use super::{
 /// Serves until the other end is done, and gives its results.
 pub(super) fn serve(stream: &TcpStream, place: &impl Place) -> Result<Vec<Transfer>> {
     loop {
-        let request = exchange::receive(stream, deadline()).context("the other end is gone")?;
-        if let Request::Done { transfers } = request {
-            return Ok(transfers);
-        }
-        let answer = match carry_out(place, &request) {
+        // Lengths come from outside: `place` checks its bounds.
+        let outcome = match exchange::receive(stream, deadline()).context("the other end is gone")? {
+            Request::Fill { seed, length } => fill(place, seed, length).map(|()| None),
+            Request::Compare { seed, length, before } => compare(place, seed, length, before),
+            Request::GiveUp { why } => bail!("the other end: {why}"),
+            Request::Done { transfers } => return Ok(transfers),
+        };
+        let answer = match outcome {
             Ok(wrong) => Answer::Done { wrong },
             Err(error) => Answer::Failed { why: format!("{error:#}") },
         };
         exchange::send(stream, &answer, deadline())?;
-    }
-}
-
-/// Lengths come from outside: `place` checks its bounds.
-fn carry_out(place: &impl Place, request: &Request) -> Result<Option<Wrong>> {
-    match *request {
-        Request::Fill { seed, length } => fill(place, seed, length).map(|()| None),
-        Request::Compare { seed, length, before } => compare(place, seed, length, before),
-        Request::Done { .. } => Ok(None),
     }
 }

@@ -41,11 +41,13 @@ pub(super) enum Request {
     Fill { seed: u64, length: usize },
     /// Compare it.
     Compare { seed: u64, length: usize, before: u64 },
+    /// It went wrong here.
+    GiveUp { why: String },
     /// That was all, with these results.
     Done { transfers: Vec<Transfer> },
 }
 
-/// What the serving end answers to all but [`Request::Done`].
+/// What the serving end answers to [`Request::Fill`] and [`Request::Compare`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
