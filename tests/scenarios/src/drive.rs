@@ -1,22 +1,12 @@
 //! The guest's drives: each a disk, and a Controller Memory Buffer (CMB) that the daemon serves as a region.
-#![allow(
-    unsafe_code,
-    reason = "O_DIRECT transfers to and from device memory, of which no reference may exist"
-)]
 
 use std::{
     fs::{self, File},
-    io,
-    ops::Range,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
 };
 
-use nix::libc;
-use peermem::Mapping;
+use nix::libc::O_DIRECT;
 use peermem_proto::{Initiator, PciAddress, RegionName};
 
 /// One of them.
@@ -79,42 +69,8 @@ impl Drive {
         bytes
     }
 
-    /// The drive's own DMA from its disk, from `at` on, to `part` of `memory`: one `pread` with `O_DIRECT`.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn read_direct(&self, at: u64, memory: &Mapping, part: Range<usize>) -> io::Result<()> {
-        assert!(part.start <= part.end && part.end <= memory.len());
-        let disk = File::options().read(true).custom_flags(libc::O_DIRECT).open(&self.disk)?;
-        let (to, length) = (memory.as_ptr().wrapping_add(part.start), part.len());
-        // SAFETY: the `length` bytes from `to` on lie inside the mapping, which is writable and lives until the call
-        // returns; no reference to them exists.
-        let moved = unsafe { libc::pread(disk.as_raw_fd(), to.cast(), length, offset(at)) };
-        whole(moved, length)
-    }
-
-    /// The drive's own DMA from `part` of `memory` to its disk, from `at` on: one `pwrite` with `O_DIRECT`.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn write_direct(&self, at: u64, memory: &Mapping, part: Range<usize>) -> io::Result<()> {
-        assert!(part.start <= part.end && part.end <= memory.len());
-        let disk = File::options().write(true).custom_flags(libc::O_DIRECT).open(&self.disk)?;
-        let (from, length) = (memory.as_ptr().wrapping_add(part.start), part.len());
-        // SAFETY: the `length` bytes from `from` on lie inside the mapping, which lives until the call returns.
-        let moved = unsafe { libc::pwrite(disk.as_raw_fd(), from.cast(), length, offset(at)) };
-        whole(moved, length)
-    }
-}
-
-fn offset(at: u64) -> libc::off_t {
-    at.try_into().unwrap()
-}
-
-fn whole(moved: isize, length: usize) -> io::Result<()> {
-    match usize::try_from(moved) {
-        Err(_) => Err(io::Error::last_os_error()),
-        Ok(moved) if moved == length => Ok(()),
-        Ok(moved) => Err(io::Error::other(format!("{moved} bytes of {length}"))),
+    /// The disk, opened for transfers without the page cache.
+    pub fn direct(&self) -> File {
+        File::options().read(true).write(true).custom_flags(O_DIRECT).open(&self.disk).unwrap()
     }
 }

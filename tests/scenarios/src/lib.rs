@@ -10,7 +10,6 @@ pub mod command;
 pub mod daemon;
 pub mod drive;
 pub mod events;
-pub mod gpu;
 pub mod host_memory;
 pub mod leased;
 pub mod peers;

@@ -2,6 +2,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
+    ptr,
     sync::Arc,
     thread,
 };
@@ -187,13 +188,12 @@ impl Peers {
         (there, there_offset): (&Side<impl CpuAccess>, u64),
         len: u64,
     ) -> Result<(), TransferError> {
-        let [h, t]: [(&dyn CpuAccess, u64); 2] =
-            [(&*here.memory, here_offset), (&*there.memory, there_offset)];
-        let ((from, from_offset), (to, to_offset)) = match operation {
-            Operation::Write => (h, t),
-            Operation::Read => (t, h),
+        let ends: [(&dyn CpuAccess, u64); 2] = [(&*here.memory, here_offset), (&*there.memory, there_offset)];
+        assert!(!ptr::addr_eq(ends[0].0, ends[1].0), "source and target are the same memory");
+        let [(from, from_offset), (to, to_offset)] = match operation {
+            Operation::Write => ends,
+            Operation::Read => [ends[1], ends[0]],
         };
-        assert!(!Arc::ptr_eq(&from.memory, &to.memory), "source and target are the same memory");
         let seed = len ^ (here_offset << 32) ^ there_offset.rotate_left(48) ^ operation as u64;
         let source = pattern::bytes(seed, from.size());
         let mut expected = pattern::bytes(!seed, to.size());

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io::ErrorKind, sync::Arc};
 
-use peermem::{CallFailed, Client, Mapping, proto::varlink::CallError, rdma::pattern};
+use peermem::{CallFailed, Client, DirectIoError, Mapping, proto::varlink::CallError, rdma::pattern};
 use peermem_proto::{
     ByteLen, Direction, Extent, Fault, Initiator, Refusal, RegionName, Route,
     call::{MOST_INITIATORS, Map},
@@ -58,7 +58,7 @@ fn read_and_compare(drive: &Drive, memory: &Mapping, at: u64, offset: usize, len
     let mut expected = pattern::bytes(!seed, memory.len());
     drive.write(at, &written);
     memory.put(0, &expected);
-    drive.read_direct(at, memory, offset..offset + length).unwrap();
+    memory.read_file(offset, length, drive.direct(), at).unwrap();
     expected[offset..offset + length].copy_from_slice(&written);
     assert_same(&memory.all(), &expected);
 }
@@ -99,7 +99,7 @@ fn one_drive_writes_straight_from_the_lease_of_another() {
         let around = 4096;
         let before = pattern::bytes(!at, length + 2 * around);
         a.write(at, &before);
-        a.write_direct(at + around as u64, &memory, offset..offset + length).unwrap();
+        memory.write_file(offset, length, a.direct(), at + around as u64).unwrap();
         let found = a.read(at, before.len());
         assert_same(&found[around..around + length], &source[offset..offset + length]);
         assert_same(&found[..around], &before[..around]);
@@ -126,8 +126,8 @@ fn a_drive_below_another_port_is_refused_and_the_host_bridge_named() {
     }
     // The kernel says no in fewer words.
     let lease = client.map(&request(b.region(), MIB, &[rxe()])).unwrap();
-    let error = c.read_direct(0, &lease.mapping().unwrap(), 0..PAGE).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let error = lease.mapping().unwrap().read_file(0, PAGE, c.direct(), 0).unwrap_err();
+    assert!(matches!(error, DirectIoError::Refused(_)), "{error:?}");
 }
 
 #[test]

@@ -16,19 +16,19 @@ use peermem_scenarios::{
     daemon::{CONFIG, Daemon, refusal},
     drive::Drive,
     events::Events,
-    gpu::{Gpu, Info},
     host_memory::{heap, memfd, udmabuf},
     leased::{request_whole, rxe},
     peers::{CpuAccess, in_words},
     user::User,
     wait::until,
 };
+use peermem_testgpu::{EXPORTER, Info, TestGpu};
 
 const SIZE: ByteLen = ByteLen::new(2 << 20);
 
 /// The test GPU with nothing in use by the daemon, which must be so again in the end.
 struct Machine {
-    gpu: Gpu,
+    gpu: TestGpu,
     daemon: Daemon,
     descriptors: usize,
     info: Info,
@@ -36,8 +36,8 @@ struct Machine {
 
 impl Machine {
     fn start() -> Self {
-        let (gpu, daemon) = (Gpu::open(), Daemon::start());
-        let (descriptors, info) = (daemon.descriptors().len(), gpu.info());
+        let (gpu, daemon) = (TestGpu::open().unwrap(), Daemon::start());
+        let (descriptors, info) = (daemon.descriptors().len(), gpu.info().unwrap());
         Self { gpu, daemon, descriptors, info }
     }
 
@@ -45,10 +45,20 @@ impl Machine {
         self.daemon.client()
     }
 
+    /// The GPU's PCI function.
+    fn address(&self) -> PciAddress {
+        self.info.pci_address.parse().unwrap()
+    }
+
+    /// Fresh VRAM.
+    fn allocate(&self) -> OwnedFd {
+        self.gpu.alloc(SIZE.get()).unwrap()
+    }
+
     /// Closed descriptors and freed buffers come without an event.
     fn is_as_before(&self) {
         until("the daemon has closed its descriptors and the GPU its buffers", || {
-            (self.daemon.descriptors().len() == self.descriptors && self.gpu.info() == self.info)
+            (self.daemon.descriptors().len() == self.descriptors && self.gpu.info().unwrap() == self.info)
                 .then_some(())
         });
         assert_eq!(self.daemon.dmabufs(), 0);
@@ -72,12 +82,12 @@ fn register(
 #[test]
 fn another_connection_maps_what_the_owner_registered() {
     let machine = Machine::start();
-    let buffer = machine.gpu.allocate(SIZE);
+    let buffer = machine.allocate();
     let owner = machine.client();
-    let region = register(&owner, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    let region = register(&owner, machine.address(), &buffer, Sharing::Everyone).unwrap();
     let listed = region.region();
     assert_eq!((listed.provider, listed.shape), (ProviderKind::Registered, Shape::Window));
-    assert_eq!((listed.device, listed.size), (Some(machine.gpu.address()), SIZE));
+    assert_eq!((listed.device, listed.size), (Some(machine.address()), SIZE));
     assert_eq!((listed.method, listed.revocation), (Method::Dmabuf, Revocation::Advisory));
     assert_eq!((listed.owner_uid, listed.emulated), (Some(0), false));
     assert_eq!(machine.daemon.dmabufs(), 1, "the daemon holds one descriptor of the buffer");
@@ -106,11 +116,11 @@ fn another_connection_maps_what_the_owner_registered() {
 #[test]
 fn the_owner_decides_who_may_map_it() {
     let machine = Machine::start();
-    let (client, buffer) = (machine.client(), machine.gpu.allocate(SIZE));
+    let (client, buffer) = (machine.client(), machine.allocate());
     let member = User::add_member("member");
     let mut map = member.command(&peermemctl("map vram --for 0"));
     for (sharing, allowed) in [(Sharing::Owner, false), (Sharing::Everyone, true)] {
-        let _region = register(&client, machine.gpu.address(), &buffer, sharing).unwrap();
+        let _region = register(&client, machine.address(), &buffer, sharing).unwrap();
         if allowed {
             let lease = json(&succeed(&mut map));
             assert_eq!((&lease["method"], &lease["owner"]["uid"]), (&"dmabuf".into(), &member.uid().into()));
@@ -132,17 +142,17 @@ fn the_owner_decides_who_may_map_it() {
 #[test]
 fn only_the_owner_takes_it_back_and_its_name_is_taken_until_then() {
     let machine = Machine::start();
-    let buffer = machine.gpu.allocate(SIZE);
+    let buffer = machine.allocate();
     let [owner, other] = [machine.client(), machine.client()];
-    let region = register(&owner, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
-    let again = refusal(register(&other, machine.gpu.address(), &buffer, Sharing::Everyone));
+    let region = register(&owner, machine.address(), &buffer, Sharing::Everyone).unwrap();
+    let again = refusal(register(&other, machine.address(), &buffer, Sharing::Everyone));
     assert_eq!(again, Refusal::RegionExists { region: name("vram") });
     let lease = owner.map(&request_whole(name("vram"), &[rxe()])).unwrap();
     let said = fail(&mut varlink_call("io.peermem.Broker.Unregister", r#"{"region":"vram"}"#), 1);
     assert!(said.contains("region vram belongs to another client"), "{said}");
     lease.unmap().unwrap();
     region.unregister().unwrap();
-    register(&other, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    register(&other, machine.address(), &buffer, Sharing::Everyone).unwrap();
     drop((owner, other, buffer));
     machine.is_as_before();
 }
@@ -150,7 +160,7 @@ fn only_the_owner_takes_it_back_and_its_name_is_taken_until_then() {
 #[test]
 fn ram_is_refused_whatever_it_is_wrapped_in() {
     let machine = Machine::start();
-    let (client, device) = (machine.client(), machine.gpu.address());
+    let (client, device) = (machine.client(), machine.address());
     let offer = |fd: BorrowedFd<'_>| refusal(register(&client, device, fd, Sharing::Everyone));
     for (memory, found) in [
         (memfd(SIZE), "host memory, /memfd:plain RAM"),
@@ -180,11 +190,12 @@ fn ram_is_refused_whatever_it_is_wrapped_in() {
 
 #[test]
 fn an_exporter_that_the_config_does_not_name_is_refused_by_its_name() {
-    let gpu = Gpu::open();
-    let buffer = gpu.allocate(SIZE);
+    let gpu = TestGpu::open().unwrap();
+    let buffer = gpu.alloc(SIZE.get()).unwrap();
+    let device = gpu.info().unwrap().pci_address.parse().unwrap();
     for config in [None, Some("[registered]\nexporters = [\"udmabuf\"]\n")] {
         let daemon = Daemon::start_with(config);
-        let refused = refusal(register(&daemon.client(), gpu.address(), &buffer, Sharing::Everyone));
+        let refused = refusal(register(&daemon.client(), device, &buffer, Sharing::Everyone));
         let words = refused.to_string();
         assert!(matches!(refused, Refusal::NotDeviceMemory { .. }), "{words}");
         assert!(
@@ -192,7 +203,7 @@ fn an_exporter_that_the_config_does_not_name_is_refused_by_its_name() {
             "{words}"
         );
     }
-    assert!(CONFIG.contains("peermem_testgpu"), "with the usual config it is accepted");
+    assert!(CONFIG.contains(EXPORTER), "with the usual config it is accepted");
 }
 
 #[test]
@@ -200,7 +211,7 @@ fn a_device_that_is_not_there_is_refused() {
     let machine = Machine::start();
     let absent: PciAddress = "0000:7f:00.0".parse().unwrap();
     let client = machine.client();
-    let refused = refusal(register(&client, absent, machine.gpu.allocate(SIZE), Sharing::Everyone));
+    let refused = refusal(register(&client, absent, machine.allocate(), Sharing::Everyone));
     assert_eq!(refused, Refusal::UnknownDevice { device: absent });
     drop(client);
     machine.is_as_before();
@@ -209,8 +220,8 @@ fn a_device_that_is_not_there_is_refused() {
 #[test]
 fn a_range_outside_of_the_buffer_is_refused() {
     let machine = Machine::start();
-    let (client, buffer) = (machine.client(), machine.gpu.allocate(SIZE));
-    let region = register(&client, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    let (client, buffer) = (machine.client(), machine.allocate());
+    let region = register(&client, machine.address(), &buffer, Sharing::Everyone).unwrap();
     let ask = |offset, length| {
         let range = ByteRange::new(ByteLen::new(offset), ByteLen::new(length)).unwrap();
         refusal(client.map(&Map::new(name("vram"), Extent::Range(range), [rxe()], Direction::Read)))
@@ -227,8 +238,8 @@ fn a_range_outside_of_the_buffer_is_refused() {
 #[test]
 fn a_drive_has_no_way_to_the_gpu_and_is_told_so() {
     let machine = Machine::start();
-    let (client, buffer) = (machine.client(), machine.gpu.allocate(SIZE));
-    let region = register(&client, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    let (client, buffer) = (machine.client(), machine.allocate());
+    let region = register(&client, machine.address(), &buffer, Sharing::Everyone).unwrap();
     let drive = Drive::named("a").initiator();
     let refused = refusal(client.map(&request_whole(name("vram"), std::slice::from_ref(&drive))));
     assert!(matches!(&refused, Refusal::NoRoute { initiator, .. } if *initiator == drive), "{refused}");
@@ -239,10 +250,10 @@ fn a_drive_has_no_way_to_the_gpu_and_is_told_so() {
 #[test]
 fn taking_a_region_back_ends_its_leases_with_an_event() {
     let machine = Machine::start();
-    let buffer: OwnedFd = machine.gpu.allocate(SIZE);
+    let buffer: OwnedFd = machine.allocate();
     let [owner, other] = [machine.client(), machine.client()];
     let mut events = Events::of(&other);
-    let region = register(&owner, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    let region = register(&owner, machine.address(), &buffer, Sharing::Everyone).unwrap();
     let generation = region.region().generation;
     let lease = other.map(&request_whole(name("vram"), &[rxe()])).unwrap();
     let mapping = lease.mapping().unwrap();
@@ -259,7 +270,7 @@ fn taking_a_region_back_ends_its_leases_with_an_event() {
     let error = lease.unmap().unwrap_err();
     assert!(in_words(&error).contains(&format!("lease {id} doesn't exist, or has ended")), "{error}");
     // Under the same name comes another region.
-    let again = register(&owner, machine.gpu.address(), &buffer, Sharing::Everyone).unwrap();
+    let again = register(&owner, machine.address(), &buffer, Sharing::Everyone).unwrap();
     assert!(again.region().generation > generation);
     drop((again, mapping, events, owner, other, buffer));
     machine.is_as_before();
