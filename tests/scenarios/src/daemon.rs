@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use peermem::{CallFailed, Client, proto::varlink::CallError};
@@ -44,9 +45,8 @@ impl Daemon {
     /// Starts it with this config, or without any.
     pub fn start_with(config: Option<&str>) -> Self {
         let config = Config::put(config);
-        assert_eq!(property("ActiveState"), "inactive", "an earlier scenario left the daemon running");
-        // The scenarios start it more often than systemd permits.
-        run(&format!("systemctl reset-failed {UNIT} 2>/dev/null; systemctl start {UNIT}"));
+        assert!(!Path::new(SOCKET).exists(), "an earlier scenario left the daemon running");
+        run(&format!("systemctl start {UNIT}"));
         Self { _config: config }
     }
 
@@ -75,7 +75,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        run(&format!("systemctl stop {UNIT}; systemctl reset-failed {UNIT} 2>/dev/null || true"));
+        run(&format!("systemctl stop {UNIT}"));
     }
 }
 
@@ -87,11 +87,25 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, CallFailed>) -> Refusal {
     }
 }
 
-/// The journal's entries of the unit's present (or last) run, oldest first.
-pub fn journal() -> Vec<Value> {
-    let lines =
-        run(&format!("journalctl --sync; journalctl --output=json --unit={UNIT} --invocation=0 --no-pager"));
-    lines.lines().map(json).collect()
+/// What the unit writes to the journal from now on.
+#[derive(Debug)]
+pub struct Journal {
+    since: Duration,
+}
+
+impl Journal {
+    /// From now on.
+    pub fn begin() -> Self {
+        Self { since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() }
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> Vec<Value> {
+        let since = self.since.as_micros();
+        let since = format!("@{}.{:06}", since / 1_000_000, since % 1_000_000);
+        let show = format!("journalctl --output=json --unit={UNIT} --since={since}");
+        run(&format!("journalctl --sync && {show}")).lines().map(json).collect()
+    }
 }
 
 /// What systemd says of the unit.
