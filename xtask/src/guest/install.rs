@@ -116,8 +116,7 @@ impl Tree {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.install_file(&path, &format!("usr/lib/systemd/system/{name}"), 0o644)?;
         }
-        self.install_file(&machine.join("modprobe.conf"), "etc/modprobe.d/peermem-vm.conf", 0o644)?;
-        self.mask_units(&machine.join("masked-units"))?;
+        self.mask(&machine.join("masked"))?;
         self.install(profile.modules.join(" ").as_bytes(), "etc/peermem-vm/modules", 0o644)?;
         self.install(profile.setup.as_bytes(), "etc/peermem-vm/setup", 0o644)?;
         if profile.test_gpu {
@@ -126,13 +125,16 @@ impl Tree {
         Ok(())
     }
 
-    /// Links each unit that `list` names to nothing, as `systemctl mask` does.
-    fn mask_units(&self, list: &Path) -> Result<()> {
-        let units = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
-        let folder = self.root.join("etc/systemd/system");
-        fs::create_dir_all(&folder)?;
-        for unit in units.lines().filter(|line| !line.starts_with('#')) {
-            symlink("/dev/null", folder.join(unit))?;
+    /// Links each unit and generator that `list` names to nothing, as `systemctl mask` does.
+    fn mask(&self, list: &Path) -> Result<()> {
+        let names = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+        let [units, generators] =
+            ["etc/systemd/system", "etc/systemd/system-generators"].map(|to| self.root.join(to));
+        fs::create_dir_all(&units)?;
+        fs::create_dir_all(&generators)?;
+        for name in names.lines().filter(|line| !line.starts_with('#')) {
+            let folder = if name.ends_with("-generator") { &generators } else { &units };
+            symlink("/dev/null", folder.join(name))?;
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ fn deny() -> Result<()> {
         }
     };
     let mut deny = Command::new(program);
-    deny.current_dir(project::root()).args(["--offline", "check", "bans", "licenses", "sources"]);
+    deny.current_dir(project::root()).args(["check", "bans", "licenses", "sources"]);
     check("deny", &mut deny)
 }
 

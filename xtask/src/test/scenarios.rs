@@ -58,6 +58,7 @@ pub(super) fn build(filter: Option<&str>) -> Result<Vec<Scenario>> {
             scenarios.push(Scenario { name: target.name, profile: profile.to_owned(), executable });
         }
     }
+    scenarios.sort_by(|one, other| one.name.cmp(&other.name));
     step.done();
     Ok(scenarios)
 }
