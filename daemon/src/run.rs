@@ -33,7 +33,8 @@ const SYSFS: &str = "/sys";
 pub(crate) fn run(args: &Args) -> Result<()> {
     let settings = settings(args)?;
     if args.check_config {
-        println!("{}: good", args.config.display());
+        let found = if args.config.exists() { "good" } else { "not there: the defaults count" };
+        println!("{}: {found}", args.config.display());
         return Ok(());
     }
     // Opened while the process may still have CAP_SYS_ADMIN: the kernel checks who opened a config space, not who
@@ -130,6 +131,12 @@ fn add_regions(shell: &mut Shell, settings: &Settings) -> Result<()> {
         for (spec, function) in found {
             shell.add_region(spec, Source::P2pmem(function));
         }
+    }
+    if shell.is_empty() {
+        tracing::warn!(
+            "no region: no PCI function here publishes p2pmem. Clients can register dma-bufs; --emulate 64MiB serves host \
+             memory to try things"
+        );
     }
     Ok(())
 }

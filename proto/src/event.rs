@@ -16,6 +16,8 @@ pub enum LeaseEnd {
     OwnerGone,
     /// Its region went away.
     RegionGone,
+    /// The daemon is stopping.
+    DaemonStopping,
 }
 
 impl fmt::Display for LeaseEnd {
@@ -24,6 +26,7 @@ impl fmt::Display for LeaseEnd {
             Self::Unmapped => "given back",
             Self::OwnerGone => "its owner has gone",
             Self::RegionGone => "its region has gone",
+            Self::DaemonStopping => "the daemon is stopping",
         })
     }
 }

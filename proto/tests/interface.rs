@@ -143,6 +143,7 @@ fn every_call_and_reply_is_as_declared() {
         Event::RegionGone { name: name.clone() },
         Event::LeaseGranted { lease: leases[0].clone() },
         Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::OwnerGone },
+        Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::DaemonStopping },
     ];
     let range = ByteRange::new(ByteLen::ZERO, ByteLen::new(4096)).unwrap();
     let map = |extent| call::Map::new(region().name, extent, [Initiator::Emulated], Direction::Read);

@@ -7,7 +7,7 @@ metrics=127.0.0.1:9489
 port=127.0.0.1:7471
 seed=${1:-$((RANDOM << 15 | RANDOM))}
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { printf '\n== %s\n' "$*"; }
 
 # The block device of the drive with this serial number.
 drive() {
@@ -24,6 +24,9 @@ drive() {
 
 drive_a=$(drive a)
 drive_b=$(drive b)
+
+echo "QEMU emulates the drives and the display adapter that plays the GPU; soft-RoCE copies with the CPU."
+echo "What is shown is that the bytes arrive, not how fast."
 
 say "peermemd, under systemd"
 # The test GPU's driver exports device memory, which the daemon can't tell by itself.
@@ -60,4 +63,3 @@ cmp /mnt/source /mnt/target
 
 say "Nothing is left behind"
 peermemctl leases
-peermemctl regions

@@ -21,8 +21,6 @@ use peermem::{
     proto::{Event, LeaseId},
 };
 
-use crate::commands::why;
-
 /// SIGINT, SIGTERM and SIGHUP, taken as something to wait for.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
@@ -54,7 +52,7 @@ pub(crate) fn until_end(
             if let Event::LeaseEnded { lease: ended, reason } = event
                 && ended.id == lease
             {
-                bail!("lease {lease} has ended: {}", why(reason));
+                bail!("lease {lease} has ended: {reason}");
             }
         }
         let mut polled = [

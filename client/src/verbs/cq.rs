@@ -210,11 +210,20 @@ impl CompletionQueue {
         completions: &mut Vec<Completion>,
         deadline: Instant,
     ) -> Result<(), CompletionError> {
+        self.spin(completions, deadline, std::hint::spin_loop)
+    }
+
+    fn spin(
+        &self,
+        completions: &mut Vec<Completion>,
+        deadline: Instant,
+        pause: fn(),
+    ) -> Result<(), CompletionError> {
         while self.poll(completions)? == 0 {
             if Instant::now() >= deadline {
                 return Err(CompletionError::TimedOut);
             }
-            std::hint::spin_loop();
+            pause();
         }
         Ok(())
     }
@@ -225,9 +234,10 @@ impl CompletionQueue {
     ///
     /// [`CompletionError`].
     pub fn wait(&self, completions: &mut Vec<Completion>, deadline: Instant) -> Result<(), CompletionError> {
-        /// About what a sleep and wake-up cost.
-        const SPIN: Duration = Duration::from_micros(20);
-        match self.busy_wait(completions, deadline.min(Instant::now() + SPIN)) {
+        /// A few round trips, and about what a sleep and a wake-up cost.
+        const SPIN: Duration = Duration::from_micros(100);
+        // Yielding, because with soft-RoCE the transfer may need this very core.
+        match self.spin(completions, deadline.min(Instant::now() + SPIN), std::thread::yield_now) {
             Err(CompletionError::TimedOut) => {}
             other => return other,
         }

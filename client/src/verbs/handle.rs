@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::errno::Errno;
 
 /// An object couldn't be destroyed. It leaks, and so do its parents: that is the only safe thing left.
-#[derive(Debug, Clone, Error)]
+#[derive(Debug, Clone, Copy, Error)]
 #[error("{what} can't be destroyed")]
 pub struct CloseError {
     what: &'static str,
@@ -20,7 +20,8 @@ pub(super) struct Handle<T> {
     raw: NonNull<T>,
     what: &'static str,
     destroy: unsafe extern "C" fn(*mut T) -> c_int,
-    live: bool,
+    /// What destroying it said, once that was tried.
+    closed: Option<Result<(), CloseError>>,
 }
 
 // SAFETY: libibverbs' objects may be used and destroyed from any thread, and by several at once: its providers lock
@@ -41,7 +42,7 @@ impl<T> Handle<T> {
         destroy: unsafe extern "C" fn(*mut T) -> c_int,
     ) -> Result<Self, Errno> {
         let raw = NonNull::new(raw).ok_or_else(Errno::last)?;
-        Ok(Self { raw, what, destroy, live: true })
+        Ok(Self { raw, what, destroy, closed: None })
     }
 
     /// The pointer, valid as long as this handle lives.
@@ -49,14 +50,16 @@ impl<T> Handle<T> {
         self.raw.as_ptr()
     }
 
-    /// Destroys the object; a second call does nothing.
+    /// Destroys the object; a second call only repeats what the first one said.
     pub(super) fn close(&mut self) -> Result<(), CloseError> {
-        if !std::mem::take(&mut self.live) {
-            return Ok(());
+        if let Some(outcome) = self.closed {
+            return outcome;
         }
-        // SAFETY: the object is live and owned, and `live` was just cleared, so this happens once.
+        // SAFETY: the object is live and owned, and as `closed` was empty until now, this happens once.
         let status = unsafe { (self.destroy)(self.raw.as_ptr()) };
-        check(status).map_err(|errno| CloseError { what: self.what, errno })
+        let outcome = check(status).map_err(|errno| CloseError { what: self.what, errno });
+        self.closed = Some(outcome);
+        outcome
     }
 }
 
@@ -68,7 +71,9 @@ impl<T> fmt::Debug for Handle<T> {
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
+        if self.closed.is_none()
+            && let Err(error) = self.close()
+        {
             tracing::warn!(%error, cause = %error.errno, "leaked");
         }
     }

@@ -178,7 +178,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The byte at `offset`, with `len` more behind it.
+    /// Where the `len` bytes from `offset` on are, if they lie inside.
     pub(crate) fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>, MemoryError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let [len, mapped] = [len, self.len].map(ByteLen::from_usize);

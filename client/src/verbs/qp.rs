@@ -110,7 +110,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // The device must be done with the memory before the regions go. A failure has been logged or reported.
+        // Regions in use go only when the device is done with them. A failure is reported by `close`, or logged.
         if self.handle.close().is_ok() {
             self.cq.forget(self.qpn);
             self.cq.release(self.depth.send + self.depth.receive);

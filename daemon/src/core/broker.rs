@@ -247,8 +247,9 @@ impl<R: Routes> Broker<R> {
     fn disconnect(&mut self, id: SessionId, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (leases, regions) = (std::mem::take(&mut session.leases), std::mem::take(&mut session.regions));
+        let reason = if self.draining { LeaseEnd::DaemonStopping } else { LeaseEnd::OwnerGone };
         for lease in leases {
-            self.end(lease, LeaseEnd::OwnerGone, effects);
+            self.end(lease, reason, effects);
         }
         for region in regions {
             self.drop_region(&region, effects);

@@ -78,7 +78,10 @@ pub fn bind(path: &Path) -> Result<Listening, BindError> {
         move |source| BindError::Io { step, path, source }
     };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created.map_err(failed("create the folder", folder))?,
+        }
     }
     let lock_path = path.with_added_extension("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);

@@ -78,9 +78,14 @@ impl Shell {
 
     /// Offers a region.
     pub fn add_region(&mut self, spec: RegionSpec, source: Source) {
-        tracing::info!(region = %spec.name, "region {} found: {} of {}", spec.name, spec.size, spec.provider);
+        tracing::info!(region = %spec.name, "region {} found: {}, {}", spec.name, spec.size, spec.provider);
         self.sources.insert(spec.name.clone(), source);
         self.run(Input::RegionFound(spec));
+    }
+
+    /// Whether there is no region at all.
+    pub fn is_empty(&self) -> bool {
+        self.broker.region_count() == 0
     }
 
     /// No more grants.

@@ -1,6 +1,18 @@
 //! Scenarios that run inside the guest machine, against real devices.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "a scenario ends at the first thing that isn't as it should be")]
+//!
+//! What is here panics where something isn't as it should be: a scenario ends at the first such thing. Everything that
+//! a scenario changes about the machine (users, the daemon's config, the daemon itself) is a value that changes it back
+//! when dropped.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a scenario ends at the first surprise")]
 
 pub mod cmb;
+pub mod command;
+pub mod daemon;
+pub mod drive;
+pub mod events;
+pub mod host_memory;
+pub mod leased;
 pub mod peers;
+pub mod role;
+pub mod user;
+pub mod wait;

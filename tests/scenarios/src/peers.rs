@@ -2,24 +2,22 @@
 
 use std::{
     net::{TcpListener, TcpStream},
+    ptr,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
 };
 
 use peermem::{
+    Mapping,
     rdma::{Endpoint, EndpointConfig, Operation, PreparedEndpoint, RemoteRegion, TransferError, pattern},
-    verbs::{Access, Backing as _, Context, Device, Memory, MemoryRegion, MrSlice, ProtectionDomain},
+    verbs::{Access, Context, Device, Memory, MemoryRegion, MrSlice, ProtectionDomain},
 };
 use peermem_proto::{ByteLen, ByteRange, Method};
 
+pub use crate::wait::soon;
+
 /// The guest's RDMA device.
 pub const DEVICE: &str = "rxe0";
-
-/// Long enough for emulation, short enough to end a hung test.
-pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
-}
 
 /// The guest's RDMA device, opened.
 ///
@@ -50,12 +48,58 @@ pub fn streams() -> [TcpStream; 2] {
     [near, listener.accept().unwrap().0]
 }
 
+/// Memory that the CPU reaches, to fill and compare it.
+pub trait CpuAccess {
+    /// How many bytes it has.
+    fn size(&self) -> usize;
+    /// Puts bytes there.
+    fn put(&self, offset: usize, bytes: &[u8]);
+    /// Gets them back.
+    fn get(&self, offset: usize, bytes: &mut [u8]);
+
+    /// All of it.
+    fn all(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.size()];
+        self.get(0, &mut bytes);
+        bytes
+    }
+}
+
+impl CpuAccess for Memory {
+    fn size(&self) -> usize {
+        peermem::verbs::Backing::size(self)
+    }
+
+    fn put(&self, offset: usize, bytes: &[u8]) {
+        self.write(offset, bytes).unwrap();
+    }
+
+    fn get(&self, offset: usize, bytes: &mut [u8]) {
+        self.read(offset, bytes).unwrap();
+    }
+}
+
+impl CpuAccess for Mapping {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&self, offset: usize, bytes: &[u8]) {
+        self.copy_from_slice(offset, bytes).unwrap();
+    }
+
+    fn get(&self, offset: usize, bytes: &mut [u8]) {
+        self.copy_to_slice(offset, bytes).unwrap();
+    }
+}
+
 /// Memory, registered for everything a peer may do.
-pub struct Side {
-    /// The memory.
-    pub memory: Arc<Memory>,
+#[derive(Debug)]
+pub struct Side<M = Memory> {
     /// Its registration.
     pub region: Arc<MemoryRegion>,
+    /// The memory.
+    pub memory: Arc<M>,
 }
 
 impl Side {
@@ -82,7 +126,9 @@ impl Side {
     pub fn host(pd: &Arc<ProtectionDomain>, len: ByteLen, method: Method) -> Self {
         Self::new(pd, Arc::new(Memory::anonymous(len).unwrap()), method)
     }
+}
 
+impl<M> Side<M> {
     /// A part of it.
     ///
     /// # Panics
@@ -130,7 +176,7 @@ impl Peers {
     ///
     /// # Errors
     ///
-    /// The transfer's.
+    /// The transfer's; not a byte has changed then.
     ///
     /// # Panics
     ///
@@ -138,35 +184,34 @@ impl Peers {
     pub fn check(
         &mut self,
         operation: Operation,
-        (here, here_offset): (&Side, u64),
-        (there, there_offset): (&Side, u64),
+        (here, here_offset): (&Side<impl CpuAccess>, u64),
+        (there, there_offset): (&Side<impl CpuAccess>, u64),
         len: u64,
     ) -> Result<(), TransferError> {
-        let (from, from_offset, to, to_offset) = match operation {
-            Operation::Write => (here, here_offset, there, there_offset),
-            Operation::Read => (there, there_offset, here, here_offset),
+        let ends: [(&dyn CpuAccess, u64); 2] = [(&*here.memory, here_offset), (&*there.memory, there_offset)];
+        assert!(!ptr::addr_eq(ends[0].0, ends[1].0), "source and target are the same memory");
+        let [(from, from_offset), (to, to_offset)] = match operation {
+            Operation::Write => ends,
+            Operation::Read => [ends[1], ends[0]],
         };
-        assert!(!Arc::ptr_eq(&from.memory, &to.memory), "source and target are the same memory");
         let seed = len ^ (here_offset << 32) ^ there_offset.rotate_left(48) ^ operation as u64;
-        let source = pattern::bytes(seed, from.memory.size());
-        let mut expected = pattern::bytes(!seed, to.memory.size());
-        from.memory.write(0, &source).unwrap();
-        to.memory.write(0, &expected).unwrap();
-        let [from_offset, to_offset, count] =
-            [from_offset, to_offset, len].map(|n| usize::try_from(n).unwrap());
-        expected[to_offset..to_offset + count].copy_from_slice(&source[from_offset..from_offset + count]);
+        let source = pattern::bytes(seed, from.size());
+        let mut expected = pattern::bytes(!seed, to.size());
+        from.put(0, &source);
+        to.put(0, &expected);
 
         let remote = self.far.describe(&there.whole()).unwrap();
-        self.transfer(operation, &here.slice(here_offset, len), &remote, there_offset)?;
-
-        let mut found = vec![0; expected.len()];
-        to.memory.read(0, &mut found).unwrap();
-        if let Some((first, wrong)) = pattern::difference(&found, &expected) {
+        let outcome = self.transfer(operation, &here.slice(here_offset, len), &remote, there_offset);
+        if outcome.is_ok() {
+            let [from, to, count] = [from_offset, to_offset, len].map(|n| usize::try_from(n).unwrap());
+            expected[to..to + count].copy_from_slice(&source[from..from + count]);
+        }
+        if let Some((first, wrong)) = pattern::difference(&to.all(), &expected) {
             panic!(
-                "{operation} of {len} bytes at {here_offset:#x}/{there_offset:#x}: {wrong} wrong from {first:#x} on"
+                "{operation} of {len} bytes at {here_offset:#x}/{there_offset:#x} ended with {outcome:?}: {wrong} wrong from {first:#x} on"
             );
         }
-        Ok(())
+        outcome
     }
 
     /// Moves bytes, unchecked.

@@ -9,8 +9,6 @@ mod status;
 mod verify;
 mod watch;
 
-pub(crate) use self::watch::why;
-
 use anyhow::Result;
 use peermem::Client;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use peermem::{
     Client,
-    proto::{Event, Lease, LeaseEnd},
+    proto::{Event, Lease},
 };
 
 use crate::output::{Output, memory, paths};
@@ -33,20 +33,11 @@ fn line(event: &Event) -> String {
         Event::LeaseGranted { lease } => {
             format!("{} granted for {}", named(lease), paths(&lease.paths))
         }
-        Event::LeaseEnded { lease, reason } => format!("{} ended: {}", named(lease), why(*reason)),
+        Event::LeaseEnded { lease, reason } => format!("{} ended: {reason}", named(lease)),
     }
 }
 
 fn named(lease: &Lease) -> String {
     let Lease { id, region, length, emulated, owner, .. } = lease;
     format!("lease {id} ({length} of {region}, {} memory, pid {})", memory(*emulated), owner.pid)
-}
-
-/// Why a lease ended, in words.
-pub(crate) fn why(reason: LeaseEnd) -> &'static str {
-    match reason {
-        LeaseEnd::Unmapped => "its owner gave it back",
-        LeaseEnd::OwnerGone => "its owner is gone",
-        LeaseEnd::RegionGone => "its region is gone",
-    }
 }

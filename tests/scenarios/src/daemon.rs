@@ -1,0 +1,143 @@
+//! The daemon as it is installed: run by systemd, with a config of the scenario's own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use peermem::{CallFailed, Client, proto::varlink::CallError};
+use peermem_proto::Refusal;
+use serde_json::Value;
+
+use crate::command::{json, run};
+
+/// Its unit.
+pub const UNIT: &str = "peermemd.service";
+/// Where it serves.
+pub const SOCKET: &str = "/run/peermemd/peermemd.sock";
+/// Where it is scraped, with [`CONFIG`].
+pub const METRICS: &str = "http://127.0.0.1:9489/metrics";
+/// What it reads.
+const CONFIG_PATH: &str = "/etc/peermemd/peermemd.toml";
+
+/// A config that takes the test GPU's buffers for device memory.
+pub const CONFIG: &str = r#"
+[metrics]
+listen = "127.0.0.1:9489"
+
+[registered]
+exporters = ["peermem_testgpu"]
+"#;
+
+/// The daemon, until dropped: it is stopped then, and the config is as it was.
+#[derive(Debug)]
+pub struct Daemon {
+    _config: Config,
+}
+
+impl Daemon {
+    /// Starts it with [`CONFIG`], which returns when it is ready.
+    pub fn start() -> Self {
+        Self::start_with(Some(CONFIG))
+    }
+
+    /// Starts it with this config, or without any.
+    pub fn start_with(config: Option<&str>) -> Self {
+        let config = Config::put(config);
+        assert!(!Path::new(SOCKET).exists(), "an earlier scenario left the daemon running");
+        run(&format!("systemctl start {UNIT}"));
+        Self { _config: config }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        property("MainPID").parse().unwrap()
+    }
+
+    /// A new connection to it.
+    pub fn client(&self) -> Client {
+        Client::connect_to(SOCKET).unwrap()
+    }
+
+    /// What its open descriptors lead to, in no order.
+    pub fn descriptors(&self) -> Vec<PathBuf> {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        // One that is closed meanwhile is none.
+        fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).collect()
+    }
+
+    /// How many of its open descriptors are dma-bufs.
+    pub fn dmabufs(&self) -> usize {
+        self.descriptors().iter().filter(|target| target.starts_with("/dmabuf:")).count()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        run(&format!("systemctl stop {UNIT}"));
+    }
+}
+
+/// The daemon's *no* to a call.
+pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, CallFailed>) -> Refusal {
+    match outcome {
+        Err(CallFailed::Answered(CallError::Refusal(refusal))) => refusal,
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+/// What the unit writes to the journal from now on.
+#[derive(Debug)]
+pub struct Journal {
+    since: Duration,
+}
+
+impl Journal {
+    /// From now on.
+    pub fn begin() -> Self {
+        Self { since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() }
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> Vec<Value> {
+        let since = self.since.as_micros();
+        let since = format!("@{}.{:06}", since / 1_000_000, since % 1_000_000);
+        let show = format!("journalctl --output=json --unit={UNIT} --since={since}");
+        run(&format!("journalctl --sync && {show}")).lines().map(json).collect()
+    }
+}
+
+/// What systemd says of the unit.
+pub fn property(name: &str) -> String {
+    run(&format!("systemctl show --value --property={name} {UNIT}")).trim().to_owned()
+}
+
+/// A config in the place of the installed one, which comes back.
+#[derive(Debug)]
+pub struct Config {
+    installed: Option<Vec<u8>>,
+}
+
+impl Config {
+    /// Puts this config there, or takes the installed one away.
+    pub fn put(text: Option<&str>) -> Self {
+        let path = Path::new(CONFIG_PATH);
+        let installed = path.exists().then(|| fs::read(path).unwrap());
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None if installed.is_some() => fs::remove_file(path).unwrap(),
+            None => {}
+        }
+        Self { installed }
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        match &self.installed {
+            Some(bytes) => fs::write(CONFIG_PATH, bytes).unwrap(),
+            None => fs::remove_file(CONFIG_PATH).unwrap(),
+        }
+    }
+}
