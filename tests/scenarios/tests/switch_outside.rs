@@ -139,15 +139,14 @@ fn a_prometheus_server_scrapes_what_the_daemon_does() {
     let _leases = traffic(&daemon);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("prometheus.yml");
-    let target = METRICS.trim_start_matches("http://").trim_end_matches("/metrics");
-    fs::write(
-        &config,
-        format!(
-            "global: {{scrape_interval: 1s}}\n\
-             scrape_configs: [{{job_name: peermemd, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        ),
-    )
-    .unwrap();
+    // The shipped config, only more often.
+    let shipped = include_str!("../../../deploy/prometheus/prometheus.yml");
+    assert!(
+        shipped.contains(METRICS.trim_start_matches("http://").trim_end_matches("/metrics")),
+        "{METRICS}"
+    );
+    assert!(shipped.contains("scrape_interval: 15s"));
+    fs::write(&config, shipped.replace("scrape_interval: 15s", "scrape_interval: 1s")).unwrap();
     let _server = Background::start(
         Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
