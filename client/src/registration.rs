@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn path(initiator: &str) -> Path {
-        Path { initiator: initiator.parse().unwrap(), route: Route::Software {} }
+        Path { initiator: initiator.parse().unwrap(), route: Route::Software {}, found: None }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Direction, Event, Extent, Initiator, Lease, LeaseId, PciAddress, Refusal, Region, RegionName, Sharing,
+    DeviceFinding, Direction, Event, Extent, Initiator, Lease, LeaseId, PciAddress, RdmaName, Refusal,
+    Region, RegionName, Sharing,
     size::{ByteLen, ByteRange},
     status::Status,
 };
@@ -40,6 +41,8 @@ calls! {
     Register => "Register" -> RegisterReply;
     Unregister => "Unregister" -> Empty;
     Watch => "Watch" -> WatchReply;
+    ReportDevice => "ReportDevice" -> Empty;
+    ReportPair => "ReportPair" -> Empty;
 }
 
 /// How many devices one mapping may be for.
@@ -222,4 +225,27 @@ pub struct WatchReply {
     /// What happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
+}
+
+/// Tells the daemon what the self-test found of an RDMA device. Root only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportDevice {
+    /// The device.
+    pub device: RdmaName,
+    /// What it does.
+    pub found: DeviceFinding,
+}
+
+/// Tells the daemon whether bytes arrive between two devices that the kernel lets talk. Root only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportPair {
+    /// The PCI function that owns the memory.
+    pub provider: PciAddress,
+    /// The device that did the DMA.
+    pub initiator: Initiator,
+    /// What went wrong; absent when every byte arrived, which takes an earlier report back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
 }

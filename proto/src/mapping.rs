@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     device::Initiator,
+    finding::DeviceFinding,
     pci::PciAddress,
     size::{ByteLen, ByteRange},
 };
@@ -120,6 +121,9 @@ pub struct Path {
     pub initiator: Initiator,
     /// The way that its bytes take.
     pub route: Route,
+    /// What the self-test found of the device; absent for devices that it doesn't test, or hasn't yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<DeviceFinding>,
 }
 
 impl fmt::Display for Path {

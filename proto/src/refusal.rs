@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::{
     device::Initiator,
     id::{LeaseId, RegionName},
+    mapping::Method,
     pci::PciAddress,
     size::ByteLen,
 };
@@ -132,6 +133,40 @@ pub enum Refusal {
         initiator: Initiator,
         /// What stands between them, and what to do.
         why: String,
+    },
+    /// The kernel would accept the pair, and the self-test found that bytes don't arrive.
+    #[error(
+        "{initiator} can't reach region {region}, although the kernel accepts it: {found}. \
+             `peermemctl selftest --pairs --report` tests again"
+    )]
+    #[serde(rename = "io.peermem.Broker.BytesLost")]
+    BytesLost {
+        /// The region.
+        region: RegionName,
+        /// The initiator.
+        initiator: Initiator,
+        /// What the self-test found.
+        found: String,
+    },
+    /// The memory can't become an MR of this device.
+    #[error("region {region} can't become a memory region of {initiator} by {method}: {why}")]
+    #[serde(rename = "io.peermem.Broker.NoMethod")]
+    NoMethod {
+        /// The region.
+        region: RegionName,
+        /// The initiator.
+        initiator: Initiator,
+        /// The only way that the region offers.
+        method: Method,
+        /// What the device lacks, and what has it.
+        why: String,
+    },
+    /// Only root may do that.
+    #[error("only root may {what}")]
+    #[serde(rename = "io.peermem.Broker.RootOnly")]
+    RootOnly {
+        /// `report what a self-test found`.
+        what: String,
     },
     /// The name is taken.
     #[error("a region named {region} exists already: choose another name")]

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use peermem_proto::{
-    ByteLen, ByteRange, Direction, Event, Extent, Fault, Generation, Initiator, Lease, LeaseEnd, LeaseId,
-    Method, Owner, Path, ProviderKind, Refusal, Region, Revocation, Route, Shape, Sharing,
+    ByteLen, ByteRange, DeviceFinding, Direction, Event, Extent, Fault, Generation, Initiator, Lease,
+    LeaseEnd, LeaseId, Method, OnDemandFinding, Owner, Path, ProviderKind, Refusal, Region, Revocation,
+    Route, Shape, Sharing,
     call::{self, Call},
     interface,
     status::Status,
@@ -38,6 +39,10 @@ fn check(idl: &Interface<'_>, path: &str, ty: &Type<'_>, value: &Value) -> Resul
             Some(text) if variants.iter().any(|v| v.name() == text) => Ok(()),
             _ => wrong(),
         },
+        Type::Object(fields) => {
+            let fields: Vec<_> = fields.iter().map(|f| (f.name().to_string(), f.ty())).collect();
+            check_fields(idl, path, &fields, value)
+        }
         Type::Custom(name) => match idl.custom_types().find(|t| t.name() == name) {
             Some(CustomType::Enum(custom)) => match value.as_str() {
                 Some(text) if custom.variants().any(|v| v.name() == text) => Ok(()),
@@ -120,13 +125,17 @@ fn lease(route: Route) -> Lease {
         generation: Generation::FIRST,
         offset: ByteLen::ZERO,
         length: ByteLen::new(4096),
-        paths: vec![Path { initiator: "rdma:rxe0".parse().unwrap(), route }],
+        paths: vec![Path { initiator: "rdma:rxe0".parse().unwrap(), route, found: Some(found()) }],
         direction: Direction::Bidirectional,
         method: Method::Dmabuf,
         revocation: Revocation::Enforced,
         emulated: true,
         owner: Owner { uid: 1000, gid: 1000, pid: 1 },
     }
+}
+
+fn found() -> DeviceFinding {
+    DeviceFinding { on_demand: OnDemandFinding::PageAlignedOnly { min_path_mtu: 4096 }, dmabuf: true }
 }
 
 #[test]
@@ -184,6 +193,18 @@ fn every_call_and_reply_is_as_declared() {
     let stream: Vec<_> = events.into_iter().map(|event| call::WatchReply { event: Some(event) }).collect();
     check_call(&call::Watch {}, &stream);
     check_call(&call::Watch {}, &[call::WatchReply { event: None }]);
+    for on_demand in [
+        OnDemandFinding::Unsupported {},
+        OnDemandFinding::Sound {},
+        OnDemandFinding::Broken { finding: "a write".to_owned() },
+    ] {
+        let found = DeviceFinding { on_demand, ..found() };
+        check_call(&call::ReportDevice { device: "rxe0".parse().unwrap(), found }, &[call::Empty {}]);
+    }
+    for wrong in [None, Some("no byte arrived".to_owned())] {
+        let initiator = Initiator::Pci(device);
+        check_call(&call::ReportPair { provider: device, initiator, wrong }, &[call::Empty {}]);
+    }
 }
 
 #[test]
@@ -205,7 +226,10 @@ fn every_error_is_as_declared_and_every_declared_error_exists() {
         Refusal::BadExtent { why: text() },
         Refusal::NotEnoughSpace { region: region.clone(), requested: len, free: len },
         Refusal::OutOfRange { region: region.clone(), end: 1, size: len },
-        Refusal::NoRoute { region: region.clone(), initiator, why: text() },
+        Refusal::NoRoute { region: region.clone(), initiator: initiator.clone(), why: text() },
+        Refusal::BytesLost { region: region.clone(), initiator: initiator.clone(), found: text() },
+        Refusal::NoMethod { region: region.clone(), initiator, method: Method::OnDemand, why: text() },
+        Refusal::RootOnly { what: text() },
         Refusal::RegionExists { region: region.clone() },
         Refusal::NotDmabuf { found: text() },
         Refusal::NotDeviceMemory { found: text() },

@@ -8,8 +8,8 @@ use std::{
 };
 
 use peermem_proto::{
-    PciAddress, Region, RegionName, Sharing,
-    call::{Call, Empty, GetStatus, ListLeases, ListRegions, Map, Unmap},
+    DeviceFinding, Initiator, PciAddress, RdmaName, Region, RegionName, Sharing,
+    call::{Call, Empty, GetStatus, ListLeases, ListRegions, Map, ReportDevice, ReportPair, Unmap},
     status::Status,
 };
 
@@ -95,6 +95,27 @@ impl Client {
             return Err(CallFailed::NoFreeDescriptor { method: Map::METHOD });
         };
         Lease::granted(reply, fds, self.clone()).map_err(|trouble| link.exchange.lose(trouble).into())
+    }
+
+    /// Tells the daemon what a self-test found of an RDMA device: mappings for it carry that, or are refused for it.
+    ///
+    /// # Errors
+    /// [`CallFailed`]; only root may report.
+    pub fn report_device(&self, device: RdmaName, found: DeviceFinding) -> Result<(), CallFailed> {
+        self.call(&ReportDevice { device, found }).map(|_| ())
+    }
+
+    /// Tells the daemon whether bytes arrived between two devices; `wrong` says what didn't.
+    ///
+    /// # Errors
+    /// [`CallFailed`]; only root may report.
+    pub fn report_pair(
+        &self,
+        provider: PciAddress,
+        initiator: Initiator,
+        wrong: Option<String>,
+    ) -> Result<(), CallFailed> {
+        self.call(&ReportPair { provider, initiator, wrong }).map(|_| ())
     }
 
     /// Offers `dmabuf`, memory of the PCI function `device`, as a region named `name`. The daemon gets a duplicate of the

@@ -1,6 +1,6 @@
 //! What a device was measured to do with each kind of region.
 
-use peermem_proto::Method;
+use peermem_proto::{DeviceFinding, Method, OnDemandFinding};
 use thiserror::Error;
 
 use super::{constraint::PageAligned, probe::ProbeError};
@@ -49,6 +49,19 @@ pub enum Unusable {
 }
 
 impl Quirks {
+    /// As it is reported to the daemon.
+    pub fn finding(&self) -> DeviceFinding {
+        let on_demand = match &self.on_demand {
+            OnDemand::Unsupported => OnDemandFinding::Unsupported {},
+            OnDemand::Sound => OnDemandFinding::Sound {},
+            OnDemand::PageAlignedOnly { min_path_mtu } => {
+                OnDemandFinding::PageAlignedOnly { min_path_mtu: min_path_mtu.bytes() }
+            }
+            OnDemand::Broken { finding } => OnDemandFinding::Broken { finding: finding.clone() },
+        };
+        DeviceFinding { on_demand, dmabuf: self.dmabuf }
+    }
+
     /// What transfers have to keep to for regions of `method`.
     ///
     /// # Errors

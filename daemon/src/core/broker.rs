@@ -10,7 +10,7 @@ use peermem_proto::{
 
 use super::{
     Answer, Effect, Input, Limits, NoRoute, RegionSpec, Routes, SessionId, Ticket, extent,
-    region::RegionState, session::Session,
+    findings::Findings, region::RegionState, session::Session,
 };
 
 /// A lease and how far it has come.
@@ -33,6 +33,7 @@ impl Entry {
 pub struct Broker<R> {
     routes: R,
     limits: Limits,
+    findings: Findings,
     pub(super) regions: BTreeMap<RegionName, RegionState>,
     pub(super) leases: BTreeMap<LeaseId, Entry>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -50,6 +51,7 @@ impl<R: Routes> Broker<R> {
         Self {
             routes,
             limits,
+            findings: Findings::default(),
             regions: BTreeMap::new(),
             leases: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -89,7 +91,7 @@ impl<R: Routes> Broker<R> {
             Input::Carved(lease, outcome) => self.carved(lease, outcome, &mut effects),
             Input::Unmap(session, ticket, lease) => {
                 let answer = self.unmap(session, lease, &mut effects);
-                effects.push(Effect::Answer(ticket, answer.map(|()| Answer::Done).map_err(Into::into)));
+                effects.push(done(ticket, answer));
             }
             Input::Register(session, ticket, spec) => {
                 let answer = self.register(session, spec, &mut effects);
@@ -97,7 +99,15 @@ impl<R: Routes> Broker<R> {
             }
             Input::Unregister(session, ticket, name) => {
                 let answer = self.unregister(session, &name, &mut effects);
-                effects.push(Effect::Answer(ticket, answer.map(|()| Answer::Done).map_err(Into::into)));
+                effects.push(done(ticket, answer));
+            }
+            Input::DeviceTested(session, ticket, report) => {
+                let answer = self.as_root(session).map(|()| self.findings.device(report));
+                effects.push(done(ticket, answer));
+            }
+            Input::PairTested(session, ticket, report) => {
+                let answer = self.as_root(session).map(|()| self.findings.pair(report));
+                effects.push(done(ticket, answer));
             }
             Input::Drain => self.draining = true,
         }
@@ -147,7 +157,9 @@ impl<R: Routes> Broker<R> {
         initiators
             .iter()
             .map(|initiator| {
-                Ok(Path { initiator: initiator.clone(), route: self.find_route(region, initiator)? })
+                let route = self.find_route(region, initiator)?;
+                let found = self.findings.of(region, initiator)?;
+                Ok(Path { initiator: initiator.clone(), route, found })
             })
             .collect()
     }
@@ -244,6 +256,14 @@ impl<R: Routes> Broker<R> {
         Ok(())
     }
 
+    /// Whether the session is root's: what self-tests found decides what others may map.
+    fn as_root(&self, session: SessionId) -> Result<(), Refusal> {
+        match self.sessions.get(&session) {
+            Some(session) if session.owner.uid == 0 => Ok(()),
+            _ => Err(Refusal::RootOnly { what: "report what a self-test found".to_owned() }),
+        }
+    }
+
     fn disconnect(&mut self, id: SessionId, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (leases, regions) = (std::mem::take(&mut session.leases), std::mem::take(&mut session.regions));
@@ -319,6 +339,10 @@ impl<R: Routes> Broker<R> {
         effects.push(Effect::Close(name.clone()));
         effects.push(Effect::Announce(Event::RegionGone { name: name.clone() }));
     }
+}
+
+fn done(ticket: Ticket, answer: Result<(), Refusal>) -> Effect {
+    Effect::Answer(ticket, answer.map(|()| Answer::Done).map_err(Into::into))
 }
 
 fn may_map(region: &RegionState, uid: u32) -> Result<(), Refusal> {

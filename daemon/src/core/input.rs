@@ -35,6 +35,10 @@ pub enum Input {
     Register(SessionId, Ticket, RegionSpec),
     /// A client takes its region back.
     Unregister(SessionId, Ticket, RegionName),
+    /// A client reports what a self-test found of a device that exists.
+    DeviceTested(SessionId, Ticket, call::ReportDevice),
+    /// A client reports whether bytes arrive between two devices that exist.
+    PairTested(SessionId, Ticket, call::ReportPair),
     /// No more grants: the daemon is stopping.
     Drain,
 }

@@ -24,6 +24,7 @@
 
 mod broker;
 mod extent;
+mod findings;
 mod input;
 mod listing;
 mod region;

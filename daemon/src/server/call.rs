@@ -141,6 +141,8 @@ fn dispatch(shell: &mut Shell, session: SessionId, call: &CallMessage<'_>, fds: 
             parameters::<call::Watch>(call)?;
             if call.more { Ok(Reply::Stream) } else { Err(ServiceError::ExpectedMore {}.into()) }
         }
+        call::ReportDevice::METHOD => reply(&shell.report_device(session, parameters(call)?)?),
+        call::ReportPair::METHOD => reply(&shell.report_pair(session, parameters(call)?)?),
         unknown => Err(no_such_method(unknown).into()),
     }
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use peermem_proto::{
-    Event, LeaseId, Owner, PROTOCOL_VERSION, Refusal, RegionName, call, status::Status, varlink::CallError,
+    Event, Initiator, LeaseId, Owner, PROTOCOL_VERSION, Refusal, RegionName, call, status::Status,
+    varlink::CallError,
 };
 use tokio::sync::broadcast;
 
@@ -198,6 +199,43 @@ impl Shell {
         region: RegionName,
     ) -> Result<call::Empty, CallError> {
         self.call(|ticket| Input::Unregister(session, ticket, region)).map(|_| call::Empty {})
+    }
+
+    pub(super) fn report_device(
+        &mut self,
+        session: SessionId,
+        report: call::ReportDevice,
+    ) -> Result<call::Empty, CallError> {
+        let initiator = Initiator::Rdma(report.device.clone());
+        if !self.broker.routes_mut().has_initiator(&initiator) {
+            return Err(Refusal::UnknownInitiator { initiator }.into());
+        }
+        let call::ReportDevice { device, found } = report.clone();
+        self.call(|ticket| Input::DeviceTested(session, ticket, report))?;
+        tracing::info!(%device, dmabuf = found.dmabuf, "self-test of {device}: {}", found.on_demand);
+        Ok(call::Empty {})
+    }
+
+    pub(super) fn report_pair(
+        &mut self,
+        session: SessionId,
+        report: call::ReportPair,
+    ) -> Result<call::Empty, CallError> {
+        if !self.broker.routes_mut().has_initiator(&report.initiator) {
+            return Err(Refusal::UnknownInitiator { initiator: report.initiator }.into());
+        }
+        if !self.broker.routes_mut().has_function(report.provider) {
+            return Err(Refusal::UnknownDevice { device: report.provider }.into());
+        }
+        let call::ReportPair { provider, initiator, wrong } = report.clone();
+        self.call(|ticket| Input::PairTested(session, ticket, report))?;
+        match wrong {
+            Some(wrong) => {
+                tracing::warn!(%provider, %initiator, "bytes between {initiator} and {provider}: {wrong}");
+            }
+            None => tracing::info!(%provider, %initiator, "bytes between {initiator} and {provider} arrive"),
+        }
+        Ok(call::Empty {})
     }
 
     fn number(&mut self) -> u64 {
