@@ -24,15 +24,28 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) place: Place,
-    /// Its name.
-    pub(super) title: String,
+    /// Where it is: its address.
+    pub(super) address: String,
     /// What it is.
     pub(super) kind: String,
+    /// What the devices at it are called.
+    pub(super) names: String,
     /// What is worth a remark, most important first.
     pub(super) remarks: Vec<String>,
     pub(super) children: Vec<Node>,
     /// How many functions below are left out.
-    pub(super) others: usize,
+    others: usize,
+}
+
+impl Node {
+    /// How many functions below are left out, in words.
+    pub(super) fn others(&self) -> Option<String> {
+        match self.others {
+            0 => None,
+            1 => Some("1 other function".to_owned()),
+            others => Some(format!("{others} other functions")),
+        }
+    }
 }
 
 /// One node for each root bus, and one for what is on none.
@@ -85,8 +98,9 @@ impl Builder<'_> {
         let (children, others) = self.children(&place, 0);
         Node {
             place,
-            title: format!("root bus {root}"),
+            address: format!("root bus {root}"),
             kind: first.map_or_else(String::new, |function| format!("host bridge {}", function.id)),
+            names: String::new(),
             remarks: node.map(|node| format!("NUMA node {node}")).into_iter().collect(),
             children,
             others,
@@ -106,12 +120,11 @@ impl Builder<'_> {
                 others += folded + 1;
                 continue;
             }
-            let names = self.snapshot.names_at(address).join(" ");
-            let kind = words::kind(self.snapshot, address, function);
             nodes.push(Node {
                 place,
-                title: if names.is_empty() { kind.to_owned() } else { names },
-                kind: format!("{address} {kind}"),
+                address: address.to_string(),
+                kind: words::kind(self.snapshot, address, function).to_owned(),
+                names: self.snapshot.names_at(address).join(" "),
                 remarks: words::remarks(self.snapshot, address, function),
                 children,
                 others: folded,
@@ -130,12 +143,13 @@ fn software(snapshot: &Snapshot) -> Option<Node> {
             let netdevs = network.into_iter().flat_map(|network| &network.netdevs);
             Node {
                 place: Place::Rdma(name.clone()),
-                title: name.to_string(),
+                address: name.to_string(),
                 kind: match attachment {
                     Attachment::Software {} => "software: a CPU copies",
                     _ => "on another bus",
                 }
                 .to_owned(),
+                names: String::new(),
                 remarks: netdevs.map(ToString::to_string).collect(),
                 children: Vec::new(),
                 others: 0,
@@ -144,8 +158,9 @@ fn software(snapshot: &Snapshot) -> Option<Node> {
         .collect();
     (!children.is_empty()).then(|| Node {
         place: Place::Software,
-        title: "not on PCI".to_owned(),
+        address: "not on PCI".to_owned(),
         kind: String::new(),
+        names: String::new(),
         remarks: Vec::new(),
         children,
         others: 0,

@@ -16,7 +16,7 @@ pub(super) fn text(hierarchy: &Hierarchy) -> String {
 }
 
 fn below(node: &Node, indent: &str, lines: &mut Vec<String>) {
-    let rest = (node.others > 0).then(|| format!("({} other functions)", node.others));
+    let rest = node.others();
     let count = node.children.len() + usize::from(rest.is_some());
     let mut branch = |i: usize, text: &str, child: Option<&Node>| {
         let (knot, stem) = if i + 1 == count { ("└── ", "    ") } else { ("├── ", "│   ") };
@@ -29,12 +29,12 @@ fn below(node: &Node, indent: &str, lines: &mut Vec<String>) {
         branch(i, &line(child), Some(child));
     }
     if let Some(rest) = rest {
-        branch(count - 1, &rest, None);
+        branch(count - 1, &format!("({rest})"), None);
     }
 }
 
 fn line(node: &Node) -> String {
-    let named = if node.kind.ends_with(&node.title) { "" } else { &node.title };
-    let parts = [&node.kind, named, &node.remarks.join(", ")].map(str::to_owned);
+    let place = [node.address.as_str(), &node.kind].join(" ");
+    let parts = [place.trim_end(), &node.names, &node.remarks.join(", ")].map(str::to_owned);
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
 }

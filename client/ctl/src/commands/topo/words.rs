@@ -57,10 +57,11 @@ pub(super) fn memory(kind: MemoryKind, details: &Details) -> String {
 
 /// How a link runs, and the best that it could.
 pub(super) fn link(link: &PathLink) -> String {
-    if link.current == link.max {
-        link.current.to_string()
-    } else {
-        format!("{} of {}", link.current, link.max)
+    let (now, max) = (link.current, link.max);
+    match (now.speed == max.speed, now.width == max.width) {
+        (true, true) => now.to_string(),
+        (true, false) => format!("{now} of x{}", max.width),
+        (false, _) => format!("{now} of {max}"),
     }
 }
 

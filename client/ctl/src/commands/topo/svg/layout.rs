@@ -15,7 +15,7 @@ pub(super) struct Measures {
     gap_y: usize,
 }
 
-pub(super) const BOX: Measures = Measures { width: 250, height: 62, gap_x: 36, gap_y: 12 };
+pub(super) const BOX: Measures = Measures { width: 250, height: 80, gap_x: 36, gap_y: 12 };
 
 /// A node and its box's top left corner.
 pub(super) struct Placed<'a> {

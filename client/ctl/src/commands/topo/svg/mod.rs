@@ -18,14 +18,14 @@ use super::{
 
 /// Colours for a light background, and for a dark one where the reader's browser asks for that.
 const STYLE: &str = "\
-:root{--ground:#fff;--ink:#1b1f24;--soft:#57606a;--line:#8c959f;--box:#f6f8fa;--mark:#0757ba;--tint:#ddf4ff;--bad:#c4161c}
+:root{--ground:#fff;--ink:#1b1f24;--soft:#57606a;--line:#8c959f;--box:#f6f8fa;--mark:#0757ba;--tint:#ddf4ff;--bad:#c4161c;--pale:#ffebe9}
 @media(prefers-color-scheme:dark){:root{--ground:#0d1117;--ink:#e6edf3;--soft:#9ea7b3;--line:#6e7681;--box:#161b22;\
---mark:#58a6ff;--tint:#0c2d5b;--bad:#ff7b72}}
+--mark:#58a6ff;--tint:#0c2d5b;--bad:#ff7b72;--pale:#4b1a1a}}
 text{font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:12px;fill:var(--ink)}
 .title{font-weight:bold}.soft{fill:var(--soft)}.ground{fill:var(--ground)}
 .box{fill:var(--box);stroke:var(--line)}.edge{fill:none;stroke:var(--line)}
 .way{stroke:var(--mark);stroke-width:3}.box.way{fill:var(--tint);stroke-width:2}
-.refused{stroke:var(--bad);stroke-dasharray:7 4}.end{stroke-width:4}
+.refused{stroke:var(--bad);stroke-dasharray:7 4}.box.refused{fill:var(--pale)}.box.end{stroke-width:4}
 ";
 
 /// The picture, with the way of `pair` marked.
@@ -154,18 +154,18 @@ fn node(placed: &Placed<'_>, marks: &Marks) -> String {
         (true, false) => marks.class("box"),
         (false, false) => "box".to_owned(),
     };
-    let remarks = match node.others {
-        0 => node.remarks.clone(),
-        others => [node.remarks.as_slice(), &[format!("{others} others")]].concat(),
-    }
-    .join(", ");
-    let lines = [("title", &node.title), ("soft", &node.kind), ("", &remarks)];
+    let (title, kind) = match node.names.as_str() {
+        "" => (node.address.clone(), node.kind.clone()),
+        names => (names.to_owned(), format!("{} {}", node.address, node.kind)),
+    };
+    let remarks: Vec<_> = node.remarks.iter().cloned().chain(node.others()).collect();
+    let tip = escape(&[title.clone(), kind.clone(), remarks.join(", ")].join("\n"));
+    let lines = [("title", title), ("soft", kind)];
+    let lines = lines.into_iter().chain(text::fill(&remarks).into_iter().take(2).map(|line| ("", line)));
     let text: Vec<_> = lines
-        .into_iter()
         .enumerate()
-        .map(|(i, (class, line))| element(x + 10, y + 6 + LINE * i, class, &text::cut(line)))
+        .map(|(i, (class, line))| element(x + 10, y + 6 + LINE * i, class, &text::cut(&line)))
         .collect();
-    let tip = escape(&[node.title.as_str(), &node.kind, &remarks].join("\n"));
     format!(
         r#"<g><title>{tip}</title><rect class="{class}" x="{x}" y="{y}" width="{}" height="{}" rx="5"/>{}</g>"#,
         BOX.width,

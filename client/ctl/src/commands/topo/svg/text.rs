@@ -33,26 +33,36 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
+/// How many characters fit into a line of a box.
+const FITS: usize = (BOX.width - 20) * 10 / CHARACTER;
+
 /// So much of a line as fits into a box.
 pub(super) fn cut(line: &str) -> String {
-    let fits = (BOX.width - 20) * 10 / CHARACTER;
-    if line.chars().count() <= fits {
+    if line.chars().count() <= FITS {
         return line.to_owned();
     }
-    line.chars().take(fits - 1).chain(['…']).collect()
+    line.chars().take(FITS - 1).chain(['…']).collect()
+}
+
+/// Remarks in lines that fit into a box, as far as each one does.
+pub(super) fn fill(remarks: &[String]) -> Vec<String> {
+    lines(remarks.iter().map(String::as_str), ", ", FITS)
 }
 
 /// A paragraph in lines.
 pub(super) fn wrap(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    lines(text.split(' '), " ", HEADING)
+}
+
+fn lines<'a>(parts: impl Iterator<Item = &'a str>, separator: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
         match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= HEADING => {
-                line.push(' ');
-                line.push_str(word);
+            Some(line) if line.chars().count() + separator.len() + part.chars().count() <= width => {
+                line.push_str(separator);
+                line.push_str(part);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(part.to_owned()),
         }
     }
     lines
