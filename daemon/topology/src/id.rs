@@ -97,7 +97,31 @@ impl FromStr for RootBus {
     }
 }
 
-by_text!(PciId, Class, RootBus);
+/// An RDMA device's node GUID, as sysfs writes it: `5054:00ff:fe12:3456`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeGuid([u16; 4]);
+
+impl fmt::Display for NodeGuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([a, b, c, d]) = self;
+        write!(f, "{a:04x}:{b:04x}:{c:04x}:{d:04x}")
+    }
+}
+
+impl FromStr for NodeGuid {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let part = |text| u16::try_from(hex(text, 4..=4)?).ok();
+        let parts: Option<Vec<_>> = text.split(':').map(part).collect();
+        parts
+            .and_then(|parts| parts.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| TextError::new("a node GUID such as 5054:00ff:fe12:3456", text))
+    }
+}
+
+by_text!(PciId, Class, RootBus, NodeGuid);
 
 #[cfg(test)]
 mod tests {
@@ -111,6 +135,8 @@ mod tests {
         assert_eq!(Class::new(0x010802).to_string(), "0x010802");
         assert_eq!("10000:e0".parse(), Ok(RootBus { domain: 0x10000, bus: 0xe0 }));
         assert_eq!(RootBus { domain: 0x10000, bus: 0xe0 }.to_string(), "10000:e0");
+        let guid = "5054:00ff:fe12:3456";
+        assert_eq!(guid.parse::<NodeGuid>().unwrap().to_string(), guid);
     }
 
     #[test]
@@ -123,6 +149,9 @@ mod tests {
         }
         for text in ["", "0000:000", "000:00", "0000:0g", "0000:00:00.0"] {
             assert!(text.parse::<RootBus>().is_err(), "{text:?} was taken for a root bus");
+        }
+        for text in ["", "5054:00ff:fe12", "5054:00ff:fe12:3456:0", "5054:00ff:fe12:345"] {
+            assert!(text.parse::<NodeGuid>().is_err(), "{text:?} was taken for a GUID");
         }
     }
 }

@@ -4,10 +4,11 @@ use peermem_proto::{Initiator, PciAddress, Route};
 
 use crate::{
     acs::Acs,
+    function::Function,
     host_bridges::{Reach, listed},
     id::{PciId, RootBus},
     no_route::{HostBridgeRefusal, NoRoute},
-    snapshot::{Attachment, Function, Snapshot},
+    snapshot::{Attachment, Snapshot},
 };
 
 /// The way between two functions through their nearest common upstream bridge, or through the root when there is none.

@@ -1,7 +1,7 @@
 //! Machines as snapshots, composed by hand.
 
 use peermem_proto::PciAddress;
-use peermem_topology::{Acs, AcsControl, Attachment, Class, Cpu, Function, Snapshot};
+use peermem_topology::{Acs, AcsControl, Attachment, Class, Cpu, Details, Function, Snapshot};
 
 pub(crate) const ROOT_PORT: u32 = 0x060400;
 pub(crate) const DISPLAY: u32 = 0x038000;
@@ -37,6 +37,7 @@ impl Machine {
             root: root.parse().unwrap(),
             upstream,
             acs,
+            details: Details::default(),
         };
         self.0.functions.insert(address, function);
         self

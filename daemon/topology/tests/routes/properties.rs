@@ -1,7 +1,7 @@
 //! What holds on any tree.
 
 use peermem_proto::{Initiator, PciAddress, Route};
-use peermem_topology::{Acs, AcsControl, Class, Cpu, Function, NoRoute, PciId, RootBus, Snapshot};
+use peermem_topology::{Acs, AcsControl, Class, Cpu, Details, Function, NoRoute, PciId, RootBus, Snapshot};
 use proptest::{collection::vec, option, prelude::*};
 
 fn any_acs() -> impl Strategy<Value = Acs> {
@@ -34,9 +34,12 @@ fn any_tree() -> impl Strategy<Value = Snapshot> {
                 None => (RootBus { domain: 0, bus: number % 2 * 0x80 }, Vec::new()),
             };
             let class = Class::new(0x060400);
-            placed.push((address, Function { id, class, express, root, upstream, acs }));
+            placed.push((
+                address,
+                Function { id, class, express, root, upstream, acs, details: Details::default() },
+            ));
         }
-        Snapshot { cpu, functions: placed.into_iter().collect(), rdma: Default::default() }
+        Snapshot { cpu, functions: placed.into_iter().collect(), ..Snapshot::default() }
     })
 }
 

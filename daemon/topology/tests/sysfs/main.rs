@@ -1,6 +1,7 @@
 //! Reading a snapshot from sysfs trees. The trees are composed by hand, after the layout that Linux 7.3 shows.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod details;
 mod tree;
 
 use std::{

@@ -52,12 +52,19 @@ impl Tree {
 
     /// An RDMA device at `path` below `/sys/devices`, whose last component is its name.
     pub(crate) fn rdma(&self, path: &str) {
+        self.device("class/infiniband", path);
+    }
+
+    /// A device of that class or bus at `path` below `/sys/devices`, whose last component is its name.
+    pub(crate) fn device(&self, class: &str, path: &str) -> PathBuf {
         let directory = self.sysfs().join("devices").join(path);
         fs::create_dir_all(&directory).unwrap();
-        self.link("class/infiniband", &directory, path);
+        self.link(class, &directory, path);
+        directory
     }
 
     fn link(&self, class: &str, directory: &Path, path: &str) {
+        fs::create_dir_all(self.sysfs().join(class)).unwrap();
         let up = "../".repeat(Path::new(class).components().count());
         let target = Path::new(&up).join("devices").join(path);
         symlink(target, self.sysfs().join(class).join(directory.file_name().unwrap())).unwrap();
