@@ -3,12 +3,14 @@
 use std::fmt;
 
 use peermem_proto::{Initiator, PciAddress, RdmaName};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::id::{PciId, RootBus};
 
 /// Why there is no route from an initiator to a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoRoute {
     /// No such PCI function on this node.
     #[error("PCI function {0} isn't on this node: see /sys/bus/pci/devices")]
@@ -39,7 +41,8 @@ pub enum NoRoute {
 }
 
 /// Why the kernel doesn't let peer-to-peer traffic through a host bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HostBridgeRefusal {
     /// Neither the CPU nor the host bridge is known to pass it.
     #[error(
@@ -77,7 +80,7 @@ pub enum HostBridgeRefusal {
 }
 
 /// Addresses with a separator in between.
-struct Joined<'a>(&'a [PciAddress], &'static str);
+pub(crate) struct Joined<'a>(pub(crate) &'a [PciAddress], pub(crate) &'static str);
 
 impl fmt::Display for Joined<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

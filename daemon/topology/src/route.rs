@@ -9,18 +9,8 @@ use crate::{
     id::{PciId, RootBus},
     no_route::{HostBridgeRefusal, NoRoute},
     snapshot::{Attachment, Snapshot},
+    way::Way,
 };
-
-/// The way between two functions through their nearest common upstream bridge, or through the root when there is none.
-struct Path {
-    /// Whether there is a common bridge; a function that both are is one.
-    meets: bool,
-    /// Hops up plus hops down, as the kernel counts them.
-    distance: usize,
-    /// The functions whose ACS decides, from the provider up to the common bridge, then from the initiator up to, and
-    /// without, it. Empty when the two don't meet.
-    ports: Vec<PciAddress>,
-}
 
 impl Snapshot {
     /// The route that the kernel will let `initiator` take to memory of `provider`.
@@ -45,16 +35,16 @@ impl Snapshot {
         };
         let to = self.functions.get(&client).ok_or_else(unknown)?;
 
-        let path = path((provider, from), (client, to));
-        let redirecting: Vec<_> =
-            path.ports.iter().copied().filter(|&port| self.acs(port).redirects()).collect();
-        if path.meets && redirecting.is_empty() {
-            let acs_checked = path.ports.iter().all(|&port| self.acs(port) != Acs::Unreadable);
+        let way = Way::shortest((provider, from), (client, to));
+        let ports = way.ports();
+        let redirecting: Vec<_> = ports.iter().copied().filter(|&port| self.acs(port).redirects()).collect();
+        if way.meet.is_some() && redirecting.is_empty() {
+            let acs_checked = ports.iter().all(|&port| self.acs(port) != Acs::Unreadable);
             return Ok(Route::BusAddress { acs_checked });
         }
         match self.through_host_bridge(from.root, to.root) {
             Ok(bridge) => Ok(Route::HostBridge { bridge, redirected_by: redirecting }),
-            Err(refusal) if path.meets => Err(NoRoute::Redirected { ports: redirecting, refusal }),
+            Err(refusal) if way.meet.is_some() => Err(NoRoute::Redirected { ports: redirecting, refusal }),
             Err(refusal) => Err(NoRoute::HostBridge(refusal)),
         }
     }
@@ -63,10 +53,10 @@ impl Snapshot {
     /// one switch. Functions that meet in no bridge are as far apart as both are deep. `None` when one isn't there.
     pub fn distance(&self, one: PciAddress, other: PciAddress) -> Option<usize> {
         let (from, to) = (self.functions.get(&one)?, self.functions.get(&other)?);
-        Some(path((one, from), (other, to)).distance)
+        Some(Way::shortest((one, from), (other, to)).distance())
     }
 
-    fn acs(&self, port: PciAddress) -> Acs {
+    pub(crate) fn acs(&self, port: PciAddress) -> Acs {
         self.functions.get(&port).map_or(Acs::Unreadable, |function| function.acs)
     }
 
@@ -102,18 +92,4 @@ impl Snapshot {
         let is_00_0 = address.device() == 0 && address.function() == 0;
         (is_00_0 || first.is_root_port()).then_some(first.id)
     }
-}
-
-fn path((provider, from): (PciAddress, &Function), (initiator, to): (PciAddress, &Function)) -> Path {
-    let down_to = |address, function: &Function| [function.upstream.as_slice(), &[address]].concat();
-    let (from_path, to_path) = (down_to(provider, from), down_to(initiator, to));
-    let shared = from_path.iter().zip(&to_path).take_while(|(one, other)| one == other).count();
-    let (up, down) = (&from_path[shared..], &to_path[shared..]);
-    let ports = match shared.checked_sub(1) {
-        Some(common) => {
-            up.iter().rev().chain([&from_path[common]]).chain(down.iter().rev()).copied().collect()
-        }
-        None => Vec::new(),
-    };
-    Path { meets: shared > 0, distance: up.len() + down.len(), ports }
 }

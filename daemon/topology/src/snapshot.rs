@@ -15,6 +15,9 @@ use crate::{cpu::Cpu, function::Function, id::NodeGuid, name::DeviceName};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
+    /// Where it comes from, in words: recorded where, or composed by hand. Nothing depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// The CPU, when it is an x86.
     pub cpu: Option<Cpu>,
     /// Every PCI function, by its address.

@@ -76,6 +76,7 @@ impl Snapshot {
         }
         let rdma = classes::rdma(sysfs)?;
         Ok(Self {
+            origin: None,
             cpu,
             functions,
             networks: rdma.keys().map(|name| (name.clone(), classes::network(sysfs, name))).collect(),

@@ -1,6 +1,7 @@
 //! The kernel's verdicts, on machines composed by hand after `drivers/pci/p2pdma.c`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod composed;
 mod machine;
 mod properties;
 mod recorded;

@@ -1,7 +1,9 @@
 //! What holds on any tree.
 
 use peermem_proto::{Initiator, PciAddress, Route};
-use peermem_topology::{Acs, AcsControl, Class, Cpu, Details, Function, NoRoute, PciId, RootBus, Snapshot};
+use peermem_topology::{
+    Acs, AcsControl, Class, Cpu, Details, Function, NoRoute, PciId, RootBus, Snapshot, Turn, Verdict,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 fn any_acs() -> impl Strategy<Value = Acs> {
@@ -91,6 +93,35 @@ proptest! {
             for &other in tree.functions.keys() {
                 let route = tree.route(one, &Initiator::Pci(other));
                 prop_assert!(!matches!(route, Err(NoRoute::Redirected { .. })), "{:?}", route);
+            }
+        }
+    }
+
+    #[test]
+    fn an_explanation_tells_the_route_and_a_way_without_gaps(tree in any_tree()) {
+        for &one in tree.functions.keys() {
+            for &other in tree.functions.keys() {
+                let initiator = Initiator::Pci(other);
+                let report = tree.explain(one, &initiator);
+                let verdict = match tree.route(one, &initiator) {
+                    Ok(route) => Verdict::Accepted(route),
+                    Err(refusal) => Verdict::Refused(refusal),
+                };
+                prop_assert_eq!(&report.verdict, &verdict);
+                prop_assert_eq!(report.distance, tree.distance(one, other));
+                let meet = match report.turn {
+                    Some(Turn::Function(meet)) => Some(meet),
+                    _ => None,
+                };
+                // Every function is the parent of the one after it on the way down, and so in reverse on the way up.
+                let parent = |address: &PciAddress| tree.functions[address].upstream.last().copied();
+                let (up, down) = (report.up.iter(), report.down.iter().rev());
+                for (side, end) in [(up.collect::<Vec<_>>(), one), (down.collect(), other)] {
+                    prop_assert_eq!(side.first().map_or(meet, |first| Some(**first)), Some(end));
+                    for (i, function) in side.iter().enumerate() {
+                        prop_assert_eq!(parent(function), side.get(i + 1).map_or(meet, |next| Some(**next)));
+                    }
+                }
             }
         }
     }
