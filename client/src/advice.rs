@@ -20,11 +20,16 @@ pub const fn needs(method: Method) -> &'static str {
     }
 }
 
+/// The command that gives an Ethernet interface room for packets of path MTU 4096, the largest there is, and their headers.
+pub fn raise_mtu(interface: &str) -> String {
+    format!("ip link set {interface} mtu 9000")
+}
+
 /// Something that a kernel has since some version, if it was configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelFeature {
-    /// A stable short name.
-    pub code: &'static str,
+    /// The stable name of the check for it.
+    pub check: &'static str,
     /// What it is.
     pub name: &'static str,
     /// The option that it takes, without `CONFIG_`.
@@ -38,28 +43,28 @@ pub struct KernelFeature {
 /// What device memory depends on in the kernel.
 pub const KERNEL_FEATURES: [KernelFeature; 4] = [
     KernelFeature {
-        code: "p2pdma",
+        check: "kernel-p2pdma",
         name: "peer-to-peer DMA with mappable device memory",
         option: "PCI_P2PDMA",
         since: (6, 2),
         why: "without it there are no p2pmem pools (NVMe CMB), and no direct way between PCI devices",
     },
     KernelFeature {
-        code: "odp",
+        check: "kernel-on-demand",
         name: "on-demand paging",
         option: "INFINIBAND_ON_DEMAND_PAGING",
         since: (3, 19),
         why: "p2pmem pages can't be pinned: on-demand regions are their only way into an MR",
     },
     KernelFeature {
-        code: "dmabuf",
+        check: "kernel-dmabuf",
         name: "registration of dma-bufs as MRs",
         option: "DMA_SHARED_BUFFER",
         since: (5, 12),
         why: "GPU memory and vfio BARs become MRs as dma-bufs only",
     },
     KernelFeature {
-        code: "vfio-dmabuf",
+        check: "kernel-vfio-dmabuf",
         name: "export of vfio-pci BARs as dma-bufs",
         option: "VFIO_PCI_DMABUF",
         since: (6, 19),
