@@ -52,6 +52,11 @@ pub(crate) enum Command {
     /// region; over TCP they exchange what the other needs to reach it (whoever connects first gets that); then the
     /// connecting end writes and reads several sizes, and both compare bytes without a period.
     Verify(Verify),
+    /// Show which device can reach which memory, and by what way; needs neither the daemon nor root
+    ///
+    /// Without an option it prints a matrix: a row for each function that has memory to give, a column for each device
+    /// that does DMA. The verdicts are those of the kernel's own rule; they are no proof that bytes arrive.
+    Topo(Topo),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -107,6 +112,29 @@ pub(crate) struct End {
     /// Connect to the other end; waits up to 30 s for it to listen
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) connect: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Topo {
+    /// Print the hierarchy of bridges and devices
+    #[arg(long, conflicts_with_all = ["pair", "svg", "record"])]
+    pub(crate) tree: bool,
+
+    /// Explain one pair in full. Devices go by PCI address or by name, such as nvme0, renderD128, mlx5_0
+    #[arg(long, num_args = 2, value_names = ["PROVIDER", "INITIATOR"])]
+    pub(crate) pair: Option<Vec<String>>,
+
+    /// Draw the hierarchy as SVG, with the way of --pair marked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Ask about a machine that was recorded, not about this one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
+
+    /// Record this machine: JSON for --snapshot, without addresses of memory
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pair", "svg", "snapshot"])]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// How much memory, for which device.

@@ -1,4 +1,4 @@
-//! Command line of peermemd: status, regions, leases, map, watch, verify.
+//! Command line of peermemd: status, regions, leases, map, watch, verify, topo.
 #![forbid(unsafe_code)]
 
 mod cli;

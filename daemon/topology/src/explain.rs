@@ -105,7 +105,7 @@ impl Snapshot {
             acs_unreadable.filter(|&port| self.acs(port) == Acs::Unreadable).collect();
         let node = |address| self.functions.get(&address)?.details.numa_node;
         PathReport {
-            reason: reason::of(&verdict, initiator, turn, &acs_unreadable),
+            reason: reason::of(&verdict, initiator, taken.as_ref(), &acs_unreadable),
             distance: shortest.map(|way| way.distance()),
             bottleneck: taken.as_ref().and_then(|way| self.bottleneck(way)),
             numa: node(provider)

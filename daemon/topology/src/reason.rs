@@ -2,16 +2,13 @@
 
 use peermem_proto::{Initiator, PciAddress, Route};
 
-use crate::{
-    explain::{Turn, Verdict},
-    no_route::Joined,
-};
+use crate::{explain::Verdict, no_route::Joined, way::Way};
 
 /// Why the verdict is what it is, and what to do about it.
 pub(crate) fn of(
     verdict: &Verdict,
     initiator: &Initiator,
-    turn: Option<Turn>,
+    way: Option<&Way>,
     acs_unreadable: &[PciAddress],
 ) -> String {
     match verdict {
@@ -30,20 +27,24 @@ pub(crate) fn of(
             Joined(redirected_by, " and "),
             Joined(redirected_by, ";")
         ),
-        Verdict::Accepted(Route::BusAddress { .. }) => within(turn, acs_unreadable),
+        Verdict::Accepted(Route::BusAddress { .. }) => within(way, acs_unreadable),
     }
 }
 
-fn within(turn: Option<Turn>, acs_unreadable: &[PciAddress]) -> String {
-    let place = match turn {
-        Some(Turn::Function(bridge)) => format!("both are below {bridge}, or are it"),
+fn within(way: Option<&Way>, acs_unreadable: &[PciAddress]) -> String {
+    let place = match way {
+        Some(Way { up, down, .. }) if up.is_empty() && down.is_empty() => {
+            "it is the same function".to_owned()
+        }
+        Some(Way { up, down, .. }) if up.is_empty() || down.is_empty() => "one is below the other".to_owned(),
+        Some(Way { meet: Some(bridge), .. }) => format!("both are below {bridge}"),
         _ => "they share an upstream bridge".to_owned(),
     };
     if acs_unreadable.is_empty() {
-        format!("{place}, and no port in between redirects")
+        format!("{place}, and no port on the way redirects")
     } else {
         format!(
-            "{place}, and no port in between is known to redirect; the ACS of {} can't be read without CAP_SYS_ADMIN",
+            "{place}, and no port on the way is known to redirect; the ACS of {} can't be read without CAP_SYS_ADMIN",
             Joined(acs_unreadable, ", ")
         )
     }

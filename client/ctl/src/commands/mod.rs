@@ -6,6 +6,7 @@ mod man;
 mod map;
 mod regions;
 mod status;
+mod topo;
 mod verify;
 mod watch;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Map(args) => map::run(&connect(cli)?, args, output),
         Command::Watch => watch::run(&connect(cli)?, output),
         Command::Verify(args) => verify::run(&connect(cli)?, args, output),
+        Command::Topo(args) => topo::run(args, output),
         Command::Completions { shell } => completions::run(*shell),
         Command::Man { command } => man::run(command.as_deref()),
     }

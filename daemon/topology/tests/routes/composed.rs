@@ -75,6 +75,7 @@ fn cascaded_switches() {
     let tree = tree(include_str!("../trees/cascaded_switches.json"));
     let near = explain(&tree, "0000:45:00.0", "rdma:mlx5_0");
     assert_eq!((&near.verdict, near.distance), (&Verdict::Accepted(DIRECT), Some(4)));
+    assert_eq!(near.reason, "both are below 0000:43:00.0, and no port on the way redirects");
     assert_eq!(way(&near), "0000:45:00.0 0000:44:00.0 | 0000:43:00.0 | 0000:44:01.0 0000:46:00.0");
 
     let far = explain(&tree, "0000:45:00.0", "pci:0000:57:00.0");
@@ -97,6 +98,7 @@ fn functions_of_one_device() {
     assert_eq!((&vfio.verdict, vfio.distance), (&Verdict::Accepted(DIRECT), Some(2)));
     assert_eq!(way(&vfio), "0000:02:08.2 | 0000:00:1b.0 | 0000:02:00.1");
     let itself = explain(&tree, "0000:02:00.0", "rdma:mlx5_0");
+    assert_eq!(itself.reason, "it is the same function, and no port on the way redirects");
     assert_eq!((itself.distance, way(&itself)), (Some(0), " | 0000:02:00.0 | ".to_owned()));
 
     let gpu = explain(&tree, "0000:01:00.0", "rdma:mlx5_2");
