@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+pub mod advice;
 mod connection;
 pub mod errno;
 mod lease;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use peermem::proto::{ByteLen, Direction, Initiator, RegionName};
+use peermem::proto::{ByteLen, Direction, Initiator, RdmaName, RegionName};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -12,7 +12,9 @@ Exit codes:
   1  refused by the daemon, or failed
   2  wrong usage
   3  the daemon can't be reached, or the connection to it was lost
-  4  verification found wrong bytes
+  4  verification or self-test found wrong bytes
+  5  doctor found something that doesn't work
+  6  doctor found nothing worse than a warning
 
 With --json, results are one JSON value a line on standard output, errors one JSON object
 {\"error\": CODE, \"message\": TEXT} on standard error.";
@@ -57,6 +59,17 @@ pub(crate) enum Command {
     /// Without an option it prints a matrix: a row for each function that has memory to give, a column for each device
     /// that does DMA. The verdicts are those of the kernel's own rule; they are no proof that bytes arrive.
     Topo(Topo),
+    /// Find what stands between device memory and the devices that want it; needs neither the daemon nor root
+    ///
+    /// One line a finding: pass, warn, fail, or unknown where it could not see; what was measured, why it matters, and the
+    /// one thing that mends it. It changes nothing. Exits with 5 if a check failed, with 6 if one warned, else with 0.
+    /// RDMA devices are opened, and move a few kilobytes between two buffers of this process.
+    Doctor(Doctor),
+    /// Test what an RDMA device does with every verb, registration method, alignment and packet size
+    ///
+    /// Moves bytes between two pieces of host memory on one device, compares every one, and prints what is right and what
+    /// isn't. Exits with 4 if bytes were wrong, also where the library refuses such transfers.
+    Selftest(Selftest),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -135,6 +148,28 @@ pub(crate) struct Topo {
     /// Record this machine: JSON for --snapshot, without addresses of memory
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pair", "svg", "snapshot"])]
     pub(crate) record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look at one pair only, and explain it in full. Devices go by PCI address or by name
+    #[arg(long, num_args = 2, value_names = ["PROVIDER", "INITIATOR"])]
+    pub(crate) pair: Option<Vec<String>>,
+
+    /// Look at the limits of this systemd unit too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Selftest {
+    /// The RDMA device [default: the node's only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<RdmaName>,
+
+    /// Its port, counted from 1
+    #[arg(long, default_value_t = 1)]
+    pub(crate) port: u8,
 }
 
 /// How much memory, for which device.

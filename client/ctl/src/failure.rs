@@ -7,6 +7,7 @@ use std::{
 };
 
 use peermem::{CallFailed, ConnectError, ConnectionError};
+use peermem_doctor::Tally;
 use thiserror::Error;
 
 /// A mistake in the command line that clap couldn't see.
@@ -24,11 +25,34 @@ pub(crate) struct Mismatch {
     pub(crate) all: usize,
 }
 
+/// A self-test that found wrong bytes.
+#[derive(Debug, Error)]
+#[error("{wrong} of {all} combinations moved wrong bytes; {}", if *.unguarded == 0 {
+    "this library refuses such transfers".to_owned()
+} else {
+    format!("{unguarded} of them this library doesn't refuse: don't use the device")
+})]
+pub(crate) struct Defective {
+    /// How many were wrong.
+    pub(crate) wrong: usize,
+    /// How many there were.
+    pub(crate) all: usize,
+    /// How many of the wrong ones endpoints would carry out.
+    pub(crate) unguarded: usize,
+}
+
+/// What doctor found, other than that all is well.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Unwell(pub(crate) Tally);
+
 /// The exit codes that `--help` lists, each with the stable code of failures that have no better one.
 const FAILED: (u8, &str) = (1, "failed");
 const USAGE: (u8, &str) = (2, "usage");
 const UNREACHABLE: (u8, &str) = (3, "unreachable");
 const MISMATCH: (u8, &str) = (4, "mismatch");
+const FAILURES: (u8, &str) = (5, "checks_failed");
+const WARNINGS: (u8, &str) = (6, "checks_warned");
 
 /// Says on standard error what failed, and gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
@@ -61,8 +85,10 @@ fn classify(error: &anyhow::Error) -> (u8, String) {
 fn known(error: &(dyn Error + 'static)) -> Option<(u8, String)> {
     let (exit, code) = if error.is::<Usage>() {
         USAGE
-    } else if error.is::<Mismatch>() {
+    } else if error.is::<Mismatch>() || error.is::<Defective>() {
         MISMATCH
+    } else if let Some(Unwell(tally)) = error.downcast_ref() {
+        if tally.fail > 0 { FAILURES } else { WARNINGS }
     } else if let Some(CallFailed::Answered(answer)) = error.downcast_ref() {
         return Some((FAILED.0, answer.code()));
     } else if matches!(error.downcast_ref(), Some(CallFailed::Lost(_))) || error.is::<ConnectionError>() {

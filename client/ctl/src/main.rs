@@ -1,4 +1,4 @@
-//! Command line of peermemd: status, regions, leases, map, watch, verify, topo.
+//! Command line of peermemd: status, regions, leases, map, watch, verify, topo, doctor, selftest.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -19,6 +19,16 @@ pub(crate) fn paths(paths: &[Path]) -> String {
 
 const EMULATED: &str = "emulated";
 
+/// The colour of a cell that says nothing else.
+fn colour(text: &str) -> Option<Color> {
+    match text {
+        EMULATED | "warn" | "unknown" => Some(Color::Yellow),
+        "fail" | "wrong" => Some(Color::Red),
+        "pass" | "right" => Some(Color::Green),
+        _ => None,
+    }
+}
+
 /// A line below the header and no others, so that rows are what `grep` and `awk` see.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle {
     left: None,
@@ -83,8 +93,11 @@ impl Output {
     }
 
     fn cell(&self, text: String) -> Cell {
-        let emulated = self.colours && text == EMULATED;
+        let colour = colour(&text).filter(|_| self.colours);
         let cell = Cell::new_owned(text);
-        if emulated { cell.fg(Color::Yellow) } else { cell }
+        match colour {
+            Some(colour) => cell.fg(colour),
+            None => cell,
+        }
     }
 }

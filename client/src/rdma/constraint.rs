@@ -4,7 +4,7 @@ use peermem_proto::ByteLen;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::verbs::Mtu;
+use crate::{advice, verbs::Mtu};
 
 /// Transfers start at page boundaries, and a packet carries a whole page.
 ///
@@ -42,7 +42,8 @@ pub enum Unaligned {
     #[error(
         "the path MTU is {mtu}, and {whose} device needs {needed} with on-demand paging (rdma_rxe ignores the offset \
          inside a page): it would move the wrong bytes and report success; raise the Ethernet interfaces of both \
-         sides to MTU 9000 (`ip link set DEV mtu 9000`) and connect again"
+         sides to MTU 9000 (`{}`) and connect again",
+        advice::raise_mtu("DEV")
     )]
     PathMtu {
         /// `the local` or `the peer's`.

@@ -10,6 +10,8 @@
 //! **Invariant:** an endpoint never starts a transfer that its device, or the peer's, would carry out wrongly. What a
 //! device does wrongly is measured ([`probe`]), not looked up in a list.
 
+mod bench;
+mod capability;
 mod constraint;
 mod endpoint;
 pub mod exchange;
@@ -19,6 +21,7 @@ mod port;
 pub mod probe;
 mod quirks;
 mod remote;
+pub mod selftest;
 mod transfer;
 
 pub use constraint::{PageAligned, Unaligned};

@@ -14,19 +14,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use peermem_proto::{ByteLen, Method};
+use peermem_proto::Method;
 use thiserror::Error;
 
 pub use super::port::PortError;
 use super::{
-    Operation,
-    loopback::{Case, Finding, Loopback, Side},
+    bench::{Bench, cases, page},
+    loopback::{Case, Side, Verb},
     port::LocalPort,
-    quirks::{OnDemand, Quirks, page_size},
+    quirks::{OnDemand, Quirks},
 };
 use crate::verbs::{
-    CompletionError, Context, DeviceError, MemoryError, Mtu, PostError, ProtectionDomain, QpError,
-    RegisterError,
+    CompletionError, Context, DeviceError, HostDmabufError, MemoryError, Mtu, PostError, ProtectionDomain,
+    QpError, RegisterError,
 };
 
 /// Why the self-test said nothing, or the worst.
@@ -52,6 +52,9 @@ pub enum ProbeError {
     /// The memory can't be registered.
     #[error("the self-test's memory can't be registered")]
     Register(#[from] RegisterError),
+    /// No dma-buf for the test.
+    #[error(transparent)]
+    HostDmabuf(#[from] HostDmabufError),
     /// The queue pairs can't be connected.
     #[error("the device can't be connected to itself")]
     QueuePair(#[from] QpError),
@@ -96,70 +99,32 @@ pub fn test(context: &Arc<Context>, port: u8) -> Result<Quirks, ProbeError> {
     let claims_on_demand = context.attributes()?.odp.rc_read_write();
     let port = LocalPort::find(context, port, None)?;
     let pd = ProtectionDomain::new(context)?;
-    let bench = Bench::new(&pd, &port, claims_on_demand)?;
+    let [here, there] = [0; 2].map(|_| Side::anonymous(&pd, claims_on_demand));
+    let bench = Bench::new(&pd, &port, [here?, there?]);
     if let Some(finding) = bench.group(bench.large, &pinned_cases())? {
         return Err(ProbeError::PinnedIsWrong {
             device: context.name().to_owned(),
             finding: finding.to_string(),
         });
     }
-    let on_demand = if claims_on_demand { bench.on_demand()? } else { OnDemand::Unsupported };
+    let on_demand = if claims_on_demand { on_demand(&bench)? } else { OnDemand::Unsupported };
     Ok(Quirks { on_demand, dmabuf: pd.supports_dmabuf() })
 }
 
-/// The two sides, and the packet sizes to test with.
-struct Bench<'a> {
-    pd: &'a Arc<ProtectionDomain>,
-    port: &'a LocalPort,
-    here: Side,
-    there: Side,
-    large: Mtu,
-    small: Mtu,
-}
-
-impl<'a> Bench<'a> {
-    fn new(pd: &'a Arc<ProtectionDomain>, port: &'a LocalPort, on_demand: bool) -> Result<Self, ProbeError> {
-        let len = ByteLen::from_usize(PAGES * page());
-        let (here, there) = (Side::new(pd, len, on_demand)?, Side::new(pd, len, on_demand)?);
-        // Loopback packets never reach the network, so soft-RoCE takes more than the network would carry. Others refuse.
-        let largest = port.attributes.max_mtu.unwrap_or(port.mtu);
-        let large = if Loopback::connect(pd, port, largest).is_ok() { largest } else { port.mtu };
-        let small = if large > Mtu::Bytes1024 { Mtu::Bytes1024 } else { Mtu::Bytes256 };
-        Ok(Self { pd, port, here, there, large, small })
+fn on_demand(bench: &Bench<'_>) -> Result<OnDemand, ProbeError> {
+    let small = if bench.large > Mtu::Bytes1024 { Mtu::Bytes1024 } else { Mtu::Bytes256 };
+    if let Some(finding) = bench.group(bench.large, &aligned_cases())? {
+        return Ok(OnDemand::Broken { finding: finding.to_string() });
     }
-
-    /// Runs cases until one goes wrong, which also ends the connection.
-    fn group(&self, mtu: Mtu, cases: &[Case]) -> Result<Option<Finding>, ProbeError> {
-        let mut loopback = Loopback::connect(self.pd, self.port, mtu)?;
-        for case in cases {
-            if let Some(finding) = loopback.run(*case, &self.here, &self.there)? {
-                return Ok(Some(finding));
-            }
+    let inside_pages = bench.group(bench.large, &in_page_cases())?;
+    let small_packets = bench.group(small, &aligned_cases())?;
+    Ok(match inside_pages.or(small_packets) {
+        None => OnDemand::Sound,
+        Some(finding) => {
+            tracing::info!(%finding, "on-demand regions are only right page by page");
+            OnDemand::PageAlignedOnly { min_path_mtu: bench.large }
         }
-        Ok(None)
-    }
-
-    fn on_demand(&self) -> Result<OnDemand, ProbeError> {
-        if let Some(finding) = self.group(self.large, &aligned_cases())? {
-            return Ok(OnDemand::Broken { finding: finding.to_string() });
-        }
-        let inside_pages = self.group(self.large, &in_page_cases())?;
-        let small_packets = self.group(self.small, &aligned_cases())?;
-        Ok(match inside_pages.or(small_packets) {
-            None => OnDemand::Sound,
-            Some(finding) => {
-                tracing::info!(%finding, "on-demand regions are only right page by page");
-                OnDemand::PageAlignedOnly { min_path_mtu: self.large }
-            }
-        })
-    }
-}
-
-/// Pages on each side: transfers lie in the middle, so that strays to either side are seen.
-const PAGES: usize = 8;
-
-fn page() -> usize {
-    page_size() as usize
+    })
 }
 
 /// On-demand memory on either side and on both.
@@ -169,21 +134,13 @@ const SIDES: [(Method, Method); 3] = [
     (Method::OnDemand, Method::OnDemand),
 ];
 
-fn cases(sides: &[(Method, Method)], places: &[(usize, usize, usize)]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for operation in [Operation::Write, Operation::Read] {
-        for &(local, remote) in sides {
-            for &(local_offset, remote_offset, len) in places {
-                cases.push(Case { operation, local, local_offset, remote, remote_offset, len });
-            }
-        }
-    }
-    cases
-}
+/// What endpoints transfer by.
+const VERBS: [Verb; 2] = [Verb::Write, Verb::Read];
 
 fn pinned_cases() -> Vec<Case> {
     let page = page();
     cases(
+        &VERBS,
         &[(Method::Pinned, Method::Pinned)],
         &[(2 * page, 3 * page, 3 * page + 123), (2 * page + 100, 3 * page + 333, page + 904)],
     )
@@ -192,12 +149,13 @@ fn pinned_cases() -> Vec<Case> {
 fn aligned_cases() -> Vec<Case> {
     let page = page();
     let lengths = [8, page - 1, page, page + 1, 3 * page + 123];
-    cases(&SIDES, &lengths.map(|len| (2 * page, 3 * page, len)))
+    cases(&VERBS, &SIDES, &lengths.map(|len| (2 * page, 3 * page, len)))
 }
 
 fn in_page_cases() -> Vec<Case> {
     let page = page();
     cases(
+        &VERBS,
         &SIDES,
         &[
             (2 * page + 512, 3 * page, 64),

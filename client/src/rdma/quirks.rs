@@ -1,6 +1,7 @@
 //! What a device was measured to do with each kind of region.
 
 use peermem_proto::{DeviceFinding, Method, OnDemandFinding};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{constraint::PageAligned, probe::ProbeError};
@@ -16,7 +17,8 @@ pub struct Quirks {
 }
 
 /// How a device treats on-demand regions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OnDemand {
     /// It has none, or not for RDMA reads and writes over reliable connections.
     Unsupported,

@@ -29,6 +29,7 @@ mod port;
 mod post;
 mod qp;
 mod register_error;
+mod udmabuf;
 
 #[cfg(feature = "async")]
 pub use async_channel::AsyncChannel;
@@ -48,3 +49,4 @@ pub use port::{LinkLayer, PortAttributes, PortState};
 pub use post::{PostError, RemoteTarget};
 pub use qp::{Path, PreparedQueuePair, QpAddress, QpDepth, QpError, QueuePair};
 pub use register_error::RegisterError;
+pub use udmabuf::{HostDmabuf, HostDmabufError};

@@ -143,6 +143,11 @@ impl Mtu {
         (Self::Bytes4096, 4096, sys::IBV_MTU_4096),
     ];
 
+    /// Every path MTU that isn't larger than this, the smallest first.
+    pub fn and_smaller(self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().map(|(mtu, ..)| mtu).filter(move |mtu| *mtu <= self)
+    }
+
     /// The number of bytes.
     pub const fn bytes(self) -> u32 {
         Self::ALL[self as usize].1

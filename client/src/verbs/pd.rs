@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use peermem_proto::{ByteLen, Method};
 use peermem_verbs_sys as sys;
 
 use super::{
-    Context, DeviceError,
+    Context, DeviceError, RegisterError,
     handle::{CloseError, Handle},
 };
 use crate::errno::Errno;
@@ -38,16 +39,28 @@ impl ProtectionDomain {
     }
 
     /// Whether kernel, driver and libibverbs can make memory regions of dma-bufs.
+    pub fn supports_dmabuf(&self) -> bool {
+        self.check_dmabuf().is_ok()
+    }
+
+    /// As [`supports_dmabuf`](Self::supports_dmabuf), with the reason where they can't.
     ///
     /// Asked the conventional way, by registering fd -1: layers that support it get as far as the fd and say `EBADF`.
-    pub fn supports_dmabuf(&self) -> bool {
-        let Some(register) = self.context.verbs.ibv_reg_dmabuf_mr else {
-            return false;
-        };
+    ///
+    /// # Errors
+    ///
+    /// What registering any dma-buf would end with.
+    pub fn check_dmabuf(&self) -> Result<(), RegisterError> {
+        const PAGE: usize = 4096;
+        let register = self.context.verbs.ibv_reg_dmabuf_mr.ok_or(RegisterError::DmabufTooNew)?;
         let access = sys::IBV_ACCESS_LOCAL_WRITE.cast_signed();
         // SAFETY: the domain is live, and no memory is named.
-        let raw = unsafe { register(self.handle.as_ptr(), 0, 4096, 0, -1, access) };
-        raw.is_null() && Errno::last().name() == Some("EBADF")
+        let raw = unsafe { register(self.handle.as_ptr(), 0, PAGE, 0, -1, access) };
+        let errno = Errno::last();
+        if raw.is_null() && errno.name() == Some("EBADF") {
+            return Ok(());
+        }
+        Err(RegisterError::explain(self.context.name(), Method::Dmabuf, ByteLen::from_usize(PAGE), errno))
     }
 
     /// Frees the domain.

@@ -2,11 +2,13 @@
 
 use peermem_proto::ByteLen;
 use peermem_verbs_sys as sys;
+use serde::{Deserialize, Serialize};
 
 use super::number::Mtu;
 
 /// Whether a port carries traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PortState {
     /// No link.
     Down,

@@ -3,7 +3,7 @@
 use peermem_proto::{ByteLen, Method};
 use thiserror::Error;
 
-use crate::errno::Errno;
+use crate::{advice, errno::Errno};
 
 /// Why memory can't become a memory region.
 #[derive(Debug, Clone, Error)]
@@ -12,7 +12,7 @@ pub enum RegisterError {
     #[error("this rdma-core can't register dma-bufs; it needs version 34 or newer")]
     DmabufTooNew,
     /// Driver or kernel lacks the method.
-    #[error("{device} or its kernel driver doesn't support {method} registration")]
+    #[error("{device} or its kernel driver doesn't support {method} registration: {}", advice::needs(*method))]
     Unsupported {
         /// The device.
         device: String,
@@ -32,9 +32,11 @@ pub enum RegisterError {
     NotMapped(#[source] Errno),
     /// More locked memory than this process may have.
     #[error(
-        "{len} can't be pinned: RLIMIT_MEMLOCK is {}; raise it with `ulimit -l`, LimitMEMLOCK= in the systemd unit or \
-         /etc/security/limits.d",
-        limit.map_or_else(|| "unlimited, so memory itself ran out".to_owned(), |limit| limit.to_string())
+        "{len} can't be pinned: RLIMIT_MEMLOCK is {}",
+        limit.map_or_else(
+            || "unlimited, so memory itself ran out".to_owned(),
+            |limit| format!("{limit}; {}", advice::RAISE_MEMLOCK)
+        )
     )]
     LockedMemory {
         /// How much was to be pinned.

@@ -1,10 +1,12 @@
 //! One file a subcommand.
 
 mod completions;
+mod doctor;
 mod leases;
 mod man;
 mod map;
 mod regions;
+mod selftest;
 mod status;
 mod topo;
 mod verify;
@@ -28,6 +30,8 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Watch => watch::run(&connect(cli)?, output),
         Command::Verify(args) => verify::run(&connect(cli)?, args, output),
         Command::Topo(args) => topo::run(args, output),
+        Command::Doctor(args) => doctor::run(cli.socket.as_deref(), args, output),
+        Command::Selftest(args) => selftest::run(args, output),
         Command::Completions { shell } => completions::run(*shell),
         Command::Man { command } => man::run(command.as_deref()),
     }

@@ -6,7 +6,7 @@ use peermem_topology::Snapshot;
 use crate::failure::Usage;
 
 /// The function that has the memory: by address, or by the name of a device at it.
-pub(super) fn provider(snapshot: &Snapshot, text: &str) -> Result<PciAddress, Usage> {
+pub(crate) fn provider(snapshot: &Snapshot, text: &str) -> Result<PciAddress, Usage> {
     let address = text.strip_prefix("pci:").unwrap_or(text).parse().ok();
     address
         .or_else(|| named(snapshot, text))
@@ -15,7 +15,7 @@ pub(super) fn provider(snapshot: &Snapshot, text: &str) -> Result<PciAddress, Us
 }
 
 /// The device that does the DMA: as `rdma:NAME` or `pci:ADDRESS`, or by its bare name or address.
-pub(super) fn initiator(snapshot: &Snapshot, text: &str) -> Result<Initiator, Usage> {
+pub(crate) fn initiator(snapshot: &Snapshot, text: &str) -> Result<Initiator, Usage> {
     let rdma = |name: &str| name.parse::<RdmaName>().ok().filter(|name| snapshot.rdma.contains_key(name));
     if let Some(name) = rdma(text.strip_prefix("rdma:").unwrap_or(text)) {
         return Ok(Initiator::Rdma(name));

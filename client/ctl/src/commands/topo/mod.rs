@@ -1,9 +1,9 @@
 //! `peermemctl topo`
 
-mod devices;
+pub(super) mod devices;
 mod hierarchy;
 mod matrix;
-mod pair;
+pub(super) mod pair;
 mod source;
 mod svg;
 mod tree;

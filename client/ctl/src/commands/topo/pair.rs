@@ -6,7 +6,7 @@ use peermem_topology::{NumaNodes, PathReport, Snapshot, Turn, Verdict};
 use super::{devices, words};
 use crate::output::Output;
 
-pub(super) fn print(snapshot: &Snapshot, report: &PathReport, output: &Output) -> Result<()> {
+pub(crate) fn print(snapshot: &Snapshot, report: &PathReport, output: &Output) -> Result<()> {
     let provider = snapshot.functions.get(&report.provider);
     let kind = provider.map_or("", |function| words::kind(snapshot, report.provider, function));
     let mut fields = vec![
