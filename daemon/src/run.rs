@@ -19,7 +19,7 @@ use peermemd::{
 };
 use sd_notify::NotifyState;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::LocalSet,
@@ -37,8 +37,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}: {found}", args.config.display());
         return Ok(());
     }
-    // Opened while the process may still have CAP_SYS_ADMIN: the kernel checks who opened a config space, not who
-    // reads it (drivers/pci/pci-sysfs.c, pci_read_config). Nothing after this needs a privilege.
+    // While the process still has its privileges: root may look at another user's lock, and the kernel checks who opened
+    // a config space, not who reads it (drivers/pci/pci-sysfs.c, pci_read_config). Nothing after this needs any.
+    let path = settings.socket.clone().map_or_else(default_socket, Ok)?;
+    let listening = server::bind(&path)?;
     let spaces = ConfigSpaces::open(Path::new(SYSFS)).unwrap_or_else(|error| {
         tracing::warn!(%error, "can't open PCI configuration spaces: ACS stays unread");
         ConfigSpaces::default()
@@ -49,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(&settings, spaces))
+    local.block_on(&runtime, serve(&settings, spaces, listening))
 }
 
 fn settings(args: &Args) -> Result<Settings> {
@@ -87,8 +89,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(settings: &Settings, spaces: ConfigSpaces) -> Result<()> {
-    let path = settings.socket.clone().map_or_else(default_socket, Ok)?;
+async fn serve(settings: &Settings, spaces: ConfigSpaces, listening: Listening) -> Result<()> {
+    let Listening { listener, guard } = listening;
+    let listener = UnixListener::from_std(listener).context("can't watch the socket")?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -103,10 +106,9 @@ async fn serve(settings: &Settings, spaces: ConfigSpaces) -> Result<()> {
         tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
         tokio::task::spawn_local(server::serve_metrics(Rc::clone(&shell), listener));
     }
-    let Listening { listener, guard } = server::bind(&path)?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::task::spawn_local(server::serve(Rc::clone(&shell), listener, stopped));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving {}", path.display());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving {}", guard.path().display());
     notify(NotifyState::Ready);
 
     tokio::select! {

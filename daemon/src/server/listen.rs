@@ -3,13 +3,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixListener,
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use tokio::net::UnixListener;
 
 /// Why the socket can't be served.
 #[derive(Debug, Error)]
@@ -44,7 +46,7 @@ pub enum BindError {
 /// The socket being served. Its file goes away with it.
 #[derive(Debug)]
 pub struct Listening {
-    /// What to accept from.
+    /// What to accept from; it doesn't block.
     pub listener: UnixListener,
     /// Removes the socket's file when dropped.
     pub guard: Guard,
@@ -55,6 +57,13 @@ pub struct Listening {
 pub struct Guard {
     path: PathBuf,
     _lock: File,
+}
+
+impl Guard {
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for Guard {
@@ -69,9 +78,6 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// [`BindError`].
-///
-/// # Panics
-/// Outside of a tokio runtime.
 pub fn bind(path: &Path) -> Result<Listening, BindError> {
     let failed = |step, path: &Path| {
         let path = path.to_owned();
@@ -101,6 +107,7 @@ pub fn bind(path: &Path) -> Result<Listening, BindError> {
         Err(error) => return Err(failed("look at", path)(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
+    listener.set_nonblocking(true).map_err(failed("watch", path))?;
     let guard = Guard { path: path.to_owned(), _lock: lock };
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed("set the mode of", path))?;
     Ok(Listening { listener, guard })

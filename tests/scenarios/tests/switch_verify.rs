@@ -3,36 +3,9 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use peermem::Client;
-use peermem_proto::Region;
+use peermem_proto::{ByteLen, Sharing};
+use peermem_scenarios::{daemon::Daemon, drive::Drive, link::LinkMtu, vram};
 use serde_json::Value;
-
-/// The installed daemon, for as long as a test runs: it takes the drives' whole pools, which other scenarios want.
-struct Daemon;
-
-impl Daemon {
-    fn start() -> Self {
-        systemctl("start");
-        Self
-    }
-
-    fn pools(&self) -> Vec<Region> {
-        Client::connect().unwrap().regions().unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        systemctl("stop");
-    }
-}
-
-fn systemctl(what: &str) {
-    assert!(
-        Command::new("systemctl").args([what, "peermemd"]).status().unwrap().success(),
-        "systemctl {what}"
-    );
-}
 
 const ADDRESS: &str = "127.0.0.1:7471";
 
@@ -49,40 +22,56 @@ fn between(listener: &str, caller: &str, size: &str) -> [Output; 2] {
     [calling, listening].map(|end| end.wait_with_output().unwrap())
 }
 
+/// Both ends must have found every byte right; the methods of the connecting one's memory and the other's.
+fn verified(outputs: [Output; 2], longest: u64) -> (Value, Value) {
+    let [calling, listening] = outputs.map(|output| {
+        assert!(output.status.success(), "{output:?}");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["verified"], true, "{result}");
+        let transfers = result["transfers"].as_array().unwrap();
+        assert!(transfers.iter().any(|transfer| transfer["bytes"] == longest), "{result}");
+        assert!(transfers.iter().all(|transfer| transfer["wrong"].is_null()), "{result}");
+        result
+    });
+    assert_eq!(calling["here"], listening["there"], "both ends say the same");
+    (calling["here"]["method"].clone(), calling["there"]["method"].clone())
+}
+
 #[test]
 fn bytes_between_two_drives_buffers_are_right_and_the_memory_is_free_again() {
     let daemon = Daemon::start();
-    let before = daemon.pools();
-    let [a, b] = [0, 1].map(|at: usize| before[at].name.to_string());
+    let before = daemon.client().regions().unwrap();
+    let [a, b] = ["a", "b"].map(|drive| Drive::named(drive).region().to_string());
     for (listener, caller) in [(&a, &b), (&b, &a), (&a, &a)] {
-        for output in between(listener, caller, "3MiB") {
-            assert!(output.status.success(), "{output:?}");
-            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(result["verified"], true, "{result}");
-            assert_eq!(result["here"]["method"], "on_demand");
-            let transfers = result["transfers"].as_array().unwrap();
-            assert!(transfers.iter().any(|transfer| transfer["bytes"] == 3 << 20), "{result}");
-            assert!(transfers.iter().all(|transfer| transfer["wrong"].is_null()), "{result}");
-        }
+        let methods = verified(between(listener, caller, "3MiB"), 3 << 20);
+        assert_eq!(methods, ("on_demand".into(), "on_demand".into()));
     }
-    assert_eq!(daemon.pools(), before);
+    assert_eq!(daemon.client().regions().unwrap(), before);
+}
+
+#[test]
+fn bytes_between_a_drives_buffer_and_the_gpu_are_right() {
+    let daemon = Daemon::start();
+    let owner = daemon.client();
+    let size = ByteLen::new(3 << 20);
+    let _region = vram::register(&owner, vram::allocate(size), Sharing::Everyone).unwrap();
+    let cmb = Drive::named("b").region().to_string();
+    let methods = verified(between(&cmb, vram::NAME, "3MiB"), size.get());
+    assert_eq!(methods, ("dmabuf".into(), "on_demand".into()));
+    let methods = verified(between(vram::NAME, &cmb, "3MiB"), size.get());
+    assert_eq!(methods, ("on_demand".into(), "dmabuf".into()));
 }
 
 #[test]
 fn packets_smaller_than_a_page_are_refused_before_they_go_wrong() {
-    let daemon = Daemon::start();
-    let pools = daemon.pools();
-    set_mtu("1500");
-    let outputs = between(pools[0].name.as_str(), pools[1].name.as_str(), "1MiB");
-    set_mtu("9000");
+    let _daemon = Daemon::start();
+    let [a, b] = ["a", "b"].map(|drive| Drive::named(drive).region().to_string());
+    let small = LinkMtu::set(1500);
+    let outputs = between(&a, &b, "1MiB");
+    drop(small);
     for output in outputs {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains("MTU 9000"), "both ends are told: {text}");
     }
-}
-
-/// The guest's interface below rxe0.
-fn set_mtu(mtu: &str) {
-    assert!(Command::new("ip").args(["link", "set", "eth0", "mtu", mtu]).status().unwrap().success());
 }

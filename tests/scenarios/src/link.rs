@@ -1,0 +1,22 @@
+//! The Ethernet interface below the guest's RDMA device.
+
+use crate::command::run;
+
+/// Its MTU, changed until dropped.
+#[derive(Debug)]
+pub struct LinkMtu(());
+
+impl LinkMtu {
+    /// Sets it, in bytes.
+    pub fn set(bytes: u32) -> Self {
+        run(&format!("ip link set eth0 mtu {bytes}"));
+        Self(())
+    }
+}
+
+impl Drop for LinkMtu {
+    fn drop(&mut self) {
+        // Room for path MTU 4096, as the guest has it.
+        run("ip link set eth0 mtu 9000");
+    }
+}
