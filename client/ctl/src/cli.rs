@@ -170,6 +170,16 @@ pub(crate) struct Selftest {
     /// Its port, counted from 1
     #[arg(long, default_value_t = 1)]
     pub(crate) port: u8,
+
+    /// Test whether bytes arrive from every NVMe drive in every region of peer memory instead; drives are only read.
+    /// Needs the daemon and the right to read the drives
+    #[arg(long, conflicts_with_all = ["device", "port"])]
+    pub(crate) pairs: bool,
+
+    /// A short test of every RDMA device, and --pairs, and tell the daemon, which then refuses what was found to lose
+    /// bytes. Root only
+    #[arg(long, conflicts_with_all = ["device", "port"])]
+    pub(crate) report: bool,
 }
 
 /// How much memory, for which device.

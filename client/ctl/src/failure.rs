@@ -41,6 +41,16 @@ pub(crate) struct Defective {
     pub(crate) unguarded: usize,
 }
 
+/// Pairs of devices between which bytes don't arrive.
+#[derive(Debug, Error)]
+#[error("between {lost} of {all} pairs of a drive and a device's memory bytes don't arrive")]
+pub(crate) struct Lost {
+    /// Between how many.
+    pub(crate) lost: usize,
+    /// Of how many.
+    pub(crate) all: usize,
+}
+
 /// What doctor found, other than that all is well.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -85,7 +95,7 @@ fn classify(error: &anyhow::Error) -> (u8, String) {
 fn known(error: &(dyn Error + 'static)) -> Option<(u8, String)> {
     let (exit, code) = if error.is::<Usage>() {
         USAGE
-    } else if error.is::<Mismatch>() || error.is::<Defective>() {
+    } else if error.is::<Mismatch>() || error.is::<Defective>() || error.is::<Lost>() {
         MISMATCH
     } else if let Some(Unwell(tally)) = error.downcast_ref() {
         if tally.fail > 0 { FAILURES } else { WARNINGS }

@@ -12,6 +12,8 @@ mod topo;
 mod verify;
 mod watch;
 
+use std::path::Path;
+
 use anyhow::Result;
 use peermem::Client;
 
@@ -31,14 +33,18 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Verify(args) => verify::run(&connect(cli)?, args, output),
         Command::Topo(args) => topo::run(args, output),
         Command::Doctor(args) => doctor::run(cli.socket.as_deref(), args, output),
-        Command::Selftest(args) => selftest::run(args, output),
+        Command::Selftest(args) => selftest::run(cli.socket.as_deref(), args, output),
         Command::Completions { shell } => completions::run(*shell),
         Command::Man { command } => man::run(command.as_deref()),
     }
 }
 
 fn connect(cli: &Cli) -> Result<Client> {
-    Ok(match &cli.socket {
+    connect_to(cli.socket.as_deref())
+}
+
+fn connect_to(socket: Option<&Path>) -> Result<Client> {
+    Ok(match socket {
         Some(path) => Client::connect_to(path)?,
         None => Client::connect()?,
     })
