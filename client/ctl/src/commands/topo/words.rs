@@ -13,6 +13,7 @@ pub(super) fn kind(snapshot: &Snapshot, address: PciAddress, function: &Function
         (0x01, _) => "storage",
         (0x02, 0x07) => "InfiniBand",
         (0x02, _) => "network",
+        (0x03, 0x02) => "3D controller",
         (0x03, _) => "display",
         (0x06, 0x00) => "host bridge",
         (0x06, _) => "bridge",
