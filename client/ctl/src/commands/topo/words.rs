@@ -66,10 +66,13 @@ pub(super) fn link(link: &PathLink) -> String {
     }
 }
 
-/// What a link in this mode carries, in units of 10^9 bytes a second.
+/// What a link in this mode carries, in units of 10^6 or 10^9 bytes a second.
 pub(super) fn bandwidth(mode: LinkMode) -> String {
-    let tenths = mode.bandwidth() / 100_000_000;
-    format!("{}.{} GB/s", tenths / 10, tenths % 10)
+    let megabytes = mode.bandwidth() / 1_000_000;
+    if megabytes < 1000 {
+        return format!("{megabytes} MB/s");
+    }
+    format!("{}.{} GB/s", megabytes / 1000, megabytes % 1000 / 100)
 }
 
 /// What is worth a remark at a function, most important first.
