@@ -128,7 +128,7 @@ fn pools_that_are_withheld_empty_or_missing() {
     };
     fires("p2pmem", Warn, &["not published", "CMBSZ"], |facts| pool(facts, |pool| pool.published = false));
     fires("p2pmem", Warn, &["0B of 64MiB", "leases"], |facts| {
-        pool(facts, |pool| pool.available = ByteLen::ZERO)
+        pool(facts, |pool| pool.available = ByteLen::ZERO);
     });
     fires("p2pmem", Warn, &["no p2pmem pool", "CONFIG_PCI_P2PDMA"], |facts| {
         part(facts, DRIVE).details.p2pmem = None;

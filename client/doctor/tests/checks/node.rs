@@ -130,7 +130,7 @@ fn loaded_is_not_registered() {
         facts.peer_memory = with(&loaded, &[], false);
     });
     fires("peer-memory", Pass, &["amdgpu", "dma-buf"], |facts| {
-        facts.peer_memory = with(&["amdgpu"], &[], false)
+        facts.peer_memory = with(&["amdgpu"], &[], false);
     });
     fires("peer-memory", Warn, &["modprobe nvidia_peermem"], |facts| {
         no_dmabuf(facts);
