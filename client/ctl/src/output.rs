@@ -83,8 +83,21 @@ impl Output {
         rows: impl Iterator<Item = [String; N]>,
     ) -> Result<()> {
         let mut table = Table::new();
-        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(header);
+        self.filled(table, rows)
+    }
+
+    /// Rows that need no header.
+    pub(crate) fn rows<const N: usize>(&self, rows: impl Iterator<Item = [String; N]>) -> Result<()> {
+        self.filled(Table::new(), rows)
+    }
+
+    fn filled<const N: usize>(
+        &self,
+        mut table: Table,
+        rows: impl Iterator<Item = [String; N]>,
+    ) -> Result<()> {
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         for row in rows {
             table.add_row(row.map(|text| self.cell(text)));
         }

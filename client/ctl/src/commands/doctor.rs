@@ -53,7 +53,7 @@ fn print(snapshot: &Snapshot, report: &Report<'_>, output: &Output) -> Result<()
         pair::print(snapshot, path, output)?;
         output.line("")?;
     }
-    output.table(["verdict", "check", "about", "finding"], report.findings.iter().map(row))?;
+    output.rows(report.findings.iter().map(row))?;
     if report.tally.fail + report.tally.warn == 0 {
         output.line(&format!("\n{}", report.tally))?;
     }
@@ -63,10 +63,16 @@ fn print(snapshot: &Snapshot, report: &Report<'_>, output: &Output) -> Result<()
 fn row(finding: &Finding) -> [String; 4] {
     let mut text = finding.measured.clone();
     if let Some(why) = &finding.why {
-        text += &format!(". {why}");
+        text += &format!(". {}", capitalised(why));
     }
     if let Some(fix) = &finding.fix {
         text += &format!(". Fix: {fix}");
     }
     [finding.verdict.to_string(), finding.check.to_owned(), finding.about.clone(), text]
+}
+
+/// With a capital, as a sentence begins.
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -4,10 +4,12 @@ use peermem::advice::{KERNEL_FEATURES, KernelFeature};
 
 use crate::{Finding, facts::Facts};
 
+const ABOUT: &str = "kernel";
+
 pub(super) fn features(facts: &Facts) -> Vec<Finding> {
     let release = match &facts.kernel_release {
         Ok(release) => release,
-        Err(unseen) => return vec![Finding::unknown("kernel", "node", unseen)],
+        Err(unseen) => return vec![Finding::unknown("kernel", ABOUT, unseen)],
     };
     KERNEL_FEATURES.iter().map(|feature| self::feature(facts, release, feature)).collect()
 }
@@ -24,19 +26,19 @@ fn feature(facts: &Facts, release: &str, feature: &KernelFeature) -> Finding {
             );
         }
         Some(version) if version < since => {
-            let measured = format!("Linux {release}; {needed} brings it");
-            return Finding::warn(check, name, measured, why).fix(format!("run Linux {needed} or newer"));
+            let measured = format!("no {name}: Linux {release} is older than {needed}, which brings it");
+            return Finding::warn(check, ABOUT, measured, why).fix(format!("run Linux {needed} or newer"));
         }
         Some(_) => {}
     }
     match &facts.kernel_options {
-        Err(unseen) => Finding::unknown(check, name, format!("Linux {release}; {unseen}")),
+        Err(unseen) => Finding::unknown(check, ABOUT, format!("{name}: {unseen}")),
         Ok(options) if options.contains(option) => {
-            Finding::pass(check, name, format!("Linux {release}, CONFIG_{option} is set"))
+            Finding::pass(check, ABOUT, format!("{name}: Linux {release}, CONFIG_{option} is set"))
         }
         Ok(_) => {
-            let measured = format!("Linux {release}, CONFIG_{option} is not set");
-            Finding::warn(check, name, measured, why).fix(format!("run a kernel with CONFIG_{option}=y"))
+            let measured = format!("no {name}: Linux {release}, CONFIG_{option} is not set");
+            Finding::warn(check, ABOUT, measured, why).fix(format!("run a kernel with CONFIG_{option}=y"))
         }
     }
 }

@@ -30,7 +30,10 @@ fn below_its_best(scope: &Scope<'_>, link: &PathLink) -> Option<Finding> {
         return None;
     }
     let measured = format!("its link runs at {} and could at {}", link.current, link.max);
-    let why = format!("{}% of the bandwidth; GPUs also slow down while idle", link.bandwidth * 100 / best);
+    let why = format!(
+        "{}% of the bandwidth; GPUs also slow down while idle",
+        (link.bandwidth * 100 + best / 2) / best
+    );
     let fix =
         format!("reseat the device or try another slot; `lspci -vvs {}` shows both ends' LnkSta", link.below);
     Some(Finding::warn(CHECK, scope.name(link.below), measured, why).fix(fix))
