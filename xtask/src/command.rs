@@ -96,7 +96,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// The command as one would type it (arguments with spaces quoted).
-pub(crate) fn shown(command: &Command) -> String {
+fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| {
         let word = word.to_string_lossy();

@@ -1,10 +1,14 @@
 //! What a person sees while a long step runs: a spinner on a terminal, plain lines elsewhere.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a long step shows a sign of life where there is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -27,6 +31,7 @@ pub(crate) fn say(text: &str) {
 pub(crate) struct Step {
     title: String,
     started: Instant,
+    shown: Cell<Instant>,
     spinner: Option<ProgressBar>,
 }
 
@@ -44,13 +49,19 @@ impl Step {
         if spinner.is_none() {
             say(&format!("{title}..."));
         }
-        Step { title, started: Instant::now(), spinner }
+        let started = Instant::now();
+        Step { title, started, shown: Cell::new(started), spinner }
     }
 
-    /// Shows the latest line of a command's output beside the spinner.
+    /// Shows the latest line of a command's output: beside the spinner, or now and then as a line.
     pub(crate) fn note(&self, line: &str) {
-        if let Some(spinner) = &self.spinner {
-            spinner.set_message(line.to_owned());
+        match &self.spinner {
+            Some(spinner) => spinner.set_message(line.to_owned()),
+            None if self.shown.get().elapsed() >= PLAIN_INTERVAL && !line.is_empty() => {
+                self.shown.set(Instant::now());
+                say(&format!("    {}", line.trim_start()));
+            }
+            None => {}
         }
     }
 

@@ -1,11 +1,12 @@
 //! Where things are: the checkout, its build folder, and the programs cargo builds there.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::command::shown;
+use crate::command::run_logged;
+use crate::progress::Step;
 
 /// The checkout's root folder.
 pub(crate) fn root() -> &'static Path {
@@ -35,19 +36,15 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds `packages` for the guest, with cargo's own progress on standard error.
+/// Builds the programs of `packages` for the guest.
 ///
 /// # Errors
-/// When cargo fails; it has said why.
-pub(crate) fn build_for_guest(packages: &[&str]) -> Result<()> {
+/// When cargo fails, with its output.
+pub(crate) fn build_for_guest(packages: &[&str], step: &Step) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--profile", "guest", "--bins"]);
+    build.args(["build", "--profile", "guest", "--bins"]);
     for package in packages {
         build.args(["--package", package]);
     }
-    let status = build.stdin(Stdio::null()).status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", shown(&build));
-    }
-    Ok(())
+    run_logged(&mut build, step, &log("guest-build"))
 }

@@ -189,6 +189,7 @@ impl Client {
             match self.reader.fill(&self.stream) {
                 Ok(Fill::Data) => {}
                 Ok(Fill::End) => return None,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("no reply: {error}"),
             }

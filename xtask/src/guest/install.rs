@@ -46,7 +46,7 @@ impl Tree {
     /// When the build fails or a file can't be copied.
     pub(crate) fn build(folder: &Path, guest: &Guest, profile: &Profile) -> Result<Self> {
         let step = Step::new("Product and test programs for the guest");
-        project::build_for_guest(PACKAGES)?;
+        project::build_for_guest(PACKAGES, &step)?;
         let tree = Tree { root: folder.join("tree") };
         tree.install_product()?;
         tree.install_file(&guest.test_gpu.module, "usr/lib/peermem-tests/peermem_testgpu.ko", 0o644)?;

@@ -1,12 +1,12 @@
 //! The scenarios: integration tests of `tests/scenarios`, built here and run in the guest.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::command::{output_of, shown};
+use crate::command::{output_of, run_logged};
 use crate::progress::Step;
 use crate::project;
 use crate::vm::Profile;
@@ -31,17 +31,13 @@ pub(super) struct Scenario {
 /// When cargo fails, or a scenario's name doesn't begin with a profile's.
 pub(super) fn build(filter: Option<&str>) -> Result<Vec<Scenario>> {
     let step = Step::new("Scenarios for the guest");
-    let mut build = project::cargo();
-    build.args(["test", "--quiet", "--no-run", "--profile", "guest", "--package", PACKAGE, "--tests"]);
-    build.arg("--message-format=json-render-diagnostics");
-    let output =
-        build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("`{}` failed: {}", shown(&build), output.status);
-    }
+    let build = ["test", "--no-run", "--profile", "guest", "--package", PACKAGE, "--tests"];
+    run_logged(project::cargo().args(build), &step, &project::log("scenarios-build"))?;
+    // Nothing is left to build: this only tells where the programs are.
+    let messages = output_of(project::cargo().args(build).arg("--message-format=json"))?;
     let profiles = Profile::names()?;
     let mut scenarios = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
+    for line in messages.lines() {
         let message: Message = serde_json::from_str(line).with_context(|| format!("cargo printed {line}"))?;
         let Message { executable: Some(executable), target: Some(target) } = message else { continue };
         if target.kind != ["test"] {

@@ -1,23 +1,24 @@
 //! A guest that runs: its boot, commands run inside one after another, and its end.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, ExitCode, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use peermem_vm_agent::Frame;
 
 use super::console::Console;
+use super::events::{self, Event};
+use super::failure::Failure;
 use super::qemu::{self, Files, Mode};
 use super::{Profile, interrupt};
 use crate::progress::say;
 
-/// How often a kernel that panics while it boots is started again: QEMU's emulation of two
-/// processors fails a boot now and then, and the guest's own code hasn't run by then.
+/// How often a guest is started in all when its kernel panics while it boots: QEMU's emulation of two
+/// processors fails a boot now and then. Each time is told.
 const BOOT_ATTEMPTS: u32 = 3;
 
 /// How long a killed command may take to end.
@@ -29,40 +30,6 @@ const PANIC_GRACE: Duration = Duration::from_secs(3);
 /// How often waiting looks for Ctrl-C.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Why a guest, or a command in it, didn't get to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The agent didn't report in time.
-    #[error("the guest didn't come up within {} s", .0.as_secs())]
-    BootTimedOut(Duration),
-    /// The command ran too long, and was killed.
-    #[error("the command was still running after {} s", .0.as_secs())]
-    TimedOut(Duration),
-    /// The guest's kernel panicked.
-    #[error("the guest's kernel panicked: {0}")]
-    Panicked(String),
-    /// QEMU ended while it was needed.
-    #[error("the guest ended by itself")]
-    Ended,
-    /// Ctrl-C or a signal asked xtask to end.
-    #[error("interrupted")]
-    Interrupted,
-    /// The agent said something out of turn.
-    #[error("the guest's agent failed: {0}")]
-    Agent(String),
-}
-
-impl Failure {
-    /// The exit status of an xtask command that fails so.
-    pub(crate) fn exit_status(&self) -> u8 {
-        match self {
-            Failure::TimedOut(_) => 124,
-            Failure::Interrupted => 130,
-            _ => 125,
-        }
-    }
-}
-
 /// Where a piece of a command's output went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Output {
@@ -70,14 +37,6 @@ pub(crate) enum Output {
     Stdout,
     /// Standard error.
     Stderr,
-}
-
-enum Event {
-    Connected(UnixStream),
-    Frame(Frame),
-    Broken(io::Error),
-    Panicked(String),
-    Ended,
 }
 
 /// A guest that is up. Ends with this value.
@@ -121,7 +80,6 @@ impl Machine {
 
     fn start(profile: &Profile, files: &Files, console_log: &Path) -> Result<Self> {
         let (console, log) = Console::create(console_log)?;
-        let (to_events, events) = mpsc::channel();
         let socket = files.agent_socket();
         if socket.exists() {
             std::fs::remove_file(&socket)?;
@@ -133,10 +91,7 @@ impl Machine {
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let qemu = command.spawn().context("cannot start QEMU")?;
 
-        let from_port = to_events.clone();
-        thread::spawn(move || listen(&listener, &from_port));
-        let seen = console.clone();
-        thread::spawn(move || follow_console(&seen, reader, log, &to_events));
+        let events = events::watch(listener, console.clone(), reader, log);
         Ok(Machine { qemu, events, port: None, console })
     }
 
@@ -146,7 +101,7 @@ impl Machine {
             match self.next_event(deadline)? {
                 Some(Event::Connected(port)) => self.port = Some(port),
                 Some(Event::Frame(Frame::Ready)) => return Ok(()),
-                Some(other) => return Err(failure(other)),
+                Some(other) => return Err(other.into_failure()),
                 None => return Err(Failure::BootTimedOut(timeout)),
             }
         }
@@ -171,7 +126,7 @@ impl Machine {
                 Some(Event::Frame(Frame::Stderr(bytes))) => output(Output::Stderr, &bytes),
                 Some(Event::Frame(Frame::Exit(_))) if killed => return Err(Failure::TimedOut(timeout)),
                 Some(Event::Frame(Frame::Exit(status))) => return Ok(status),
-                Some(other) => return Err(failure(other)),
+                Some(other) => return Err(other.into_failure()),
                 None if killed => return Err(Failure::Agent("it can't end the command".into())),
                 None => {
                     self.send(&Frame::Kill)?;
@@ -257,44 +212,4 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// What an event means that isn't what was waited for.
-fn failure(event: Event) -> Failure {
-    match event {
-        Event::Panicked(line) => Failure::Panicked(line),
-        Event::Ended => Failure::Ended,
-        Event::Broken(error) => Failure::Agent(error.to_string()),
-        Event::Frame(frame) => Failure::Agent(format!("unexpected {frame:?}")),
-        Event::Connected(_) => Failure::Agent("it connected twice".into()),
-    }
-}
-
-fn listen(listener: &UnixListener, events: &Sender<Event>) {
-    let frames = || -> io::Result<()> {
-        let (mut port, _) = listener.accept()?;
-        let send = |event| events.send(event).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
-        send(Event::Connected(port.try_clone()?))?;
-        loop {
-            let frame = Frame::read_from(&mut port)?;
-            send(Event::Frame(frame))?;
-        }
-    };
-    match frames() {
-        // The port ends with QEMU, of which the console's end tells.
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {}
-        Err(error) => drop(events.send(Event::Broken(error))),
-        Ok(()) => {}
-    }
-}
-
-fn follow_console(console: &Console, from: impl Read, log: std::fs::File, events: &Sender<Event>) {
-    // The receiver is gone only when nobody waits for the guest any more.
-    let on_panic = |line| drop(events.send(Event::Panicked(line)));
-    let end = match console.follow(from, log, on_panic) {
-        Ok(()) => Event::Ended,
-        Err(error) => Event::Broken(error),
-    };
-    drop(events.send(end));
 }

