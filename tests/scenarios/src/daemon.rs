@@ -50,9 +50,10 @@ impl Daemon {
         Self { _config: config }
     }
 
-    /// Its process.
+    /// Its process, the only one of the unit's control group.
     pub fn pid(&self) -> u32 {
-        property("MainPID").parse().unwrap()
+        let group = format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs");
+        fs::read_to_string(group).unwrap().trim().parse().unwrap()
     }
 
     /// A new connection to it.

@@ -2,6 +2,8 @@
 //! soft-RoCE dma-buf registration.
 #![allow(clippy::unwrap_used)]
 
+use std::{fs, mem};
+
 use peermem::{
     RegisteredRegion, RegistrationError,
     rdma::{EndpointConfig, Operation, TransferError},
@@ -29,7 +31,7 @@ struct Rig {
     cmb: Leased,
     gpu: Leased,
     region: RegisteredRegion,
-    _daemon: Daemon,
+    daemon: Daemon,
 }
 
 impl Rig {
@@ -42,7 +44,7 @@ impl Rig {
         let gpu = Leased::new(&client, &peers.pd, &request_whole(vram::name(), &[rxe()]));
         assert_eq!(cmb.side.region.method(), Method::OnDemand);
         assert_eq!(gpu.side.region.method(), Method::Dmabuf);
-        Self { peers, cmb, gpu, region, _daemon: daemon }
+        Self { peers, cmb, gpu, region, daemon }
     }
 }
 
@@ -113,6 +115,28 @@ fn a_path_mtu_below_a_page_is_refused_for_on_demand_memory() {
     }
 }
 
+/// How often a process has left a CPU, of its own accord and otherwise.
+fn switches(pid: u32) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_daemon_sleeps_while_bytes_move() {
+    let Rig { peers, cmb, gpu, daemon, .. } = &mut Rig::new();
+    let pid = daemon.pid();
+    let mut before = switches(pid);
+    until("the daemon is idle", || {
+        let now = switches(pid);
+        (mem::replace(&mut before, now.clone()) == now).then_some(())
+    });
+    assert_eq!(before.len(), 2, "{before:?}");
+    for operation in BOTH {
+        peers.check(operation, (&cmb.side, 0), (&gpu.side, 0), 4 << 20).unwrap();
+    }
+    assert_eq!(switches(pid), before);
+}
+
 #[test]
 fn a_lease_is_registered_for_its_own_device_and_direction_only() {
     let daemon = Daemon::start();
@@ -136,7 +160,7 @@ fn a_lease_is_registered_for_its_own_device_and_direction_only() {
 #[test]
 fn an_advisory_end_lets_a_registered_transfer_finish() {
     let before = vram::info();
-    let Rig { mut peers, cmb, gpu, region, _daemon } = Rig::new();
+    let Rig { mut peers, cmb, gpu, region, daemon: _daemon } = Rig::new();
     assert_eq!(gpu.lease.info().revocation, Revocation::Advisory);
     assert_eq!(vram::info().memory_regions, 1);
     region.unregister().unwrap();
