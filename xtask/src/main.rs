@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 
 fn perform(task: &Task) -> Result<ExitCode> {
     match task {
-        Task::Setup => guest::Guest::set_up().map(|_| ExitCode::SUCCESS),
+        Task::Setup => guest::set_up_all().map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::demo(),
         Task::Test(options) => test::run(options),
         Task::Vm(VmTask::Run(options)) => vm::run(options),

@@ -21,7 +21,7 @@ pub(super) const ROOT_IMAGE: &str = "root.ext4";
 pub(super) const KERNEL: &str = "vmlinuz";
 
 /// Debian release of the guest.
-const SUITE: &str = "trixie";
+pub(super) const SUITE: &str = "trixie";
 /// Where the kernel comes from: the newest that Debian packages for that release.
 const KERNEL_SUITE: &str = "trixie-backports";
 /// Raised when the root is made differently from the same packages.
@@ -63,7 +63,7 @@ const PACKAGES: &[&str] = &[
 const KERNEL_PACKAGES: &[&str] = &["linux-image-amd64", "linux-headers-amd64"];
 
 /// Files of packages that no guest reads.
-const LEFT_OUT: &[&str] = &[
+pub(super) const LEFT_OUT: &[&str] = &[
     "/usr/share/man/*",
     "/usr/share/doc/*",
     "/usr/share/info/*",
@@ -99,7 +99,6 @@ pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
 }
 
 fn bootstrap(root: &Path, mirror: &str) -> Command {
-    let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let include = PACKAGES
         .iter()
         .map(ToString::to_string)
@@ -111,13 +110,18 @@ fn bootstrap(root: &Path, mirror: &str) -> Command {
     mmdebstrap.args(LEFT_OUT.iter().map(|files| format!("--dpkgopt=path-exclude={files}")));
     mmdebstrap.arg(format!("--include={}", include.collect::<Vec<_>>().join(",")));
     mmdebstrap.arg(SUITE).arg(root);
-    mmdebstrap.args([SUITE, KERNEL_SUITE].map(|suite| format!("deb {signed} {mirror} {suite} main")));
+    mmdebstrap.args([SUITE, KERNEL_SUITE].map(|suite| source(mirror, suite)));
     mmdebstrap
+}
+
+/// The apt source of a suite.
+pub(super) fn source(mirror: &str, suite: &str) -> String {
+    format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main")
 }
 
 /// The one kernel installed in `root`.
 pub(super) fn kernel_release(root: &Path) -> Result<String> {
-    let folder = root.join("usr/lib/modules");
+    let folder = root.join(modules::FOLDER);
     let releases = fs::read_dir(&folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>())
         .with_context(|| format!("cannot list {}", folder.display()))?;

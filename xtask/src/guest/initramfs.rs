@@ -10,16 +10,17 @@ use cpio::newc::{Builder, ModeFileType, trailer};
 use super::{image, modules};
 use crate::project;
 
-/// Modules for a root on virtio disks below an overlay; what they need is added.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay"];
+/// Modules for a root on virtio disks below an overlay; what they need is added. Older kernels' ext4 asks for a `crc32c` by
+/// name only.
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "overlay"];
 
-/// Makes the initramfs from the modules and the busybox in `root`.
+/// Makes the initramfs from the busybox in `root` and the modules in `kernel_root`.
 ///
 /// # Errors
 /// When a file can't be read or written.
-pub(super) fn make(root: &Path, to: &Path) -> Result<()> {
-    let release = image::kernel_release(root)?;
-    let folder = root.join("usr/lib/modules").join(release);
+pub(super) fn make(root: &Path, kernel_root: &Path, to: &Path) -> Result<()> {
+    let release = image::kernel_release(kernel_root)?;
+    let folder = kernel_root.join(modules::FOLDER).join(release);
     let dep = folder.join("modules.dep");
     let dep = fs::read_to_string(&dep).with_context(|| format!("cannot read {}", dep.display()))?;
 

@@ -9,12 +9,15 @@ use crate::command::run_logged;
 use crate::progress::Step;
 use crate::project;
 
+/// The folder of all kernels' modules, below the root.
+pub(super) const FOLDER: &str = "usr/lib/modules";
+
 /// Decompresses the modules in `root`, so that neither boot nor `modprobe` does it under emulation.
 ///
 /// # Errors
 /// When `xz` or `depmod` fails, with its output.
 pub(super) fn decompress(root: &Path, release: &str, step: &Step) -> Result<()> {
-    let folder = root.join("usr/lib/modules").join(release);
+    let folder = root.join(FOLDER).join(release);
     let mut xz = Command::new("sh");
     let script = "find \"$1\" -name '*.ko.xz' -print0 | xargs -0 -P \"$(nproc)\" -n 64 xz --decompress";
     xz.args(["-c", script, "sh"]).arg(&folder);

@@ -33,7 +33,7 @@ impl Prepared {
     /// Says which step failed, and why.
     pub(crate) fn new(profile: &str) -> Result<Self> {
         let profile = Profile::load(profile)?;
-        let guest = Guest::set_up()?;
+        let guest = Guest::set_up(profile.kernel)?;
         let folder = tempfile::Builder::new().prefix("peermem-vm-").tempdir()?;
         let tree = Tree::build(folder.path(), &guest, &profile)?;
         Ok(Prepared { profile, tree, guest, folder })
@@ -61,8 +61,14 @@ impl Prepared {
         let (tree, initramfs) = (run.join("tree.ext4"), run.join("initramfs.cpio"));
         self.tree.make_image(&tree, step)?;
         self.guest.make_initramfs(&initramfs)?;
-        let files =
-            Files { kernel: self.guest.kernel(), initramfs, root: self.guest.root_image(), tree, run };
+        let files = Files {
+            kernel: self.guest.kernel(),
+            initramfs,
+            root: self.guest.root_image(),
+            tree,
+            modules: self.guest.modules_image(),
+            run,
+        };
         files.make_drives(&self.profile)?;
         Ok(files)
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::guest::Kernel;
 use crate::project;
 
 /// The profile used unless another is asked for.
@@ -30,6 +31,9 @@ pub(crate) struct Profile {
     /// QEMU's memory option.
     #[serde(default = "Profile::default_memory")]
     pub memory: String,
+    /// The kernel it boots: `newest` or `suite`.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// Added to the kernel's command line.
     #[serde(default)]
     pub kernel_args: Vec<String>,

@@ -31,6 +31,8 @@ pub(crate) struct Files {
     pub root: PathBuf,
     /// The image of the installed tree.
     pub tree: PathBuf,
+    /// The modules of a kernel that isn't the root's own.
+    pub modules: Option<PathBuf>,
     /// Folder of this run, for drives and the agent's socket.
     pub run: PathBuf,
 }
@@ -88,7 +90,9 @@ fn arguments(profile: &Profile, files: &Files, mode: Mode) -> Vec<String> {
     }
     profile.objects.iter().for_each(|object| add("-object", object.clone()));
     profile.devices.iter().for_each(|device| add("-device", device.clone()));
-    for (name, image) in [("root", &files.root), ("tree", &files.tree)] {
+    let images =
+        [("root", Some(&files.root)), ("tree", Some(&files.tree)), ("modules", files.modules.as_ref())];
+    for (name, image) in images.into_iter().filter_map(|(name, image)| Some((name, image?))) {
         add("-drive", format!("if=none,id={name},format=raw,readonly=on,file={}", escaped(image)));
         add("-device", format!("virtio-blk-pci,drive={name}"));
     }
@@ -149,7 +153,7 @@ mod tests {
         let profile = Profile::load(super::super::profile::DEFAULT).unwrap();
         let path = PathBuf::from("/x");
         let [kernel, initramfs, root, tree] = [path.clone(), path.clone(), path.clone(), path];
-        let files = Files { kernel, initramfs, root, tree, run: "/run,1".into() };
+        let files = Files { kernel, initramfs, root, tree, modules: None, run: "/run,1".into() };
         let arguments = arguments(&profile, &files, Mode::Run).join(" ");
         assert!(arguments.contains("-drive if=none,id=a,format=raw,file=/run,,1/a.img"), "{arguments}");
         assert!(arguments.contains("-device nvme,serial=c,drive=c,cmb_size_mb=64,bus=port1"), "{arguments}");
