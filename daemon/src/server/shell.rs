@@ -233,7 +233,9 @@ impl Shell {
             Some(wrong) => {
                 tracing::warn!(%provider, %initiator, "bytes between {initiator} and {provider}: {wrong}");
             }
-            None => tracing::debug!(%provider, %initiator, "no loss is known between {initiator} and {provider}"),
+            None => {
+                tracing::debug!(%provider, %initiator, "no loss is known between {initiator} and {provider}")
+            }
         }
         Ok(call::Empty {})
     }
