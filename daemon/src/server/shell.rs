@@ -234,7 +234,7 @@ impl Shell {
                 tracing::warn!(%provider, %initiator, "bytes between {initiator} and {provider}: {wrong}");
             }
             None => {
-                tracing::debug!(%provider, %initiator, "no loss is known between {initiator} and {provider}")
+                tracing::debug!(%provider, %initiator, "no loss is known between {initiator} and {provider}");
             }
         }
         Ok(call::Empty {})
