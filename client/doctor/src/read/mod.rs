@@ -62,6 +62,7 @@ impl Facts {
             relaxed_ordering: seen
                 .map(|snapshot| pci::relaxed_ordering(&roots.sysfs, snapshot))
                 .unwrap_or_default(),
+            numa_nodes: numa_nodes(&roots.sysfs),
             daemon: daemon::ask(asked.socket.as_deref()),
             topology,
         }
@@ -74,6 +75,13 @@ fn topology(sysfs: &Path, proc: &Path) -> Seen<Snapshot> {
         Snapshot::read(sysfs, cpu, &ConfigSpaces::open(sysfs)?)
     };
     read().map_err(|error| in_words(&error))
+}
+
+/// `None` on kernels that know nothing of NUMA.
+fn numa_nodes(sysfs: &Path) -> Option<usize> {
+    let names = file::names(&sysfs.join("devices/system/node"));
+    let is_node = |name: &&String| name.strip_prefix("node").is_some_and(|n| n.parse::<u32>().is_ok());
+    Some(names.iter().filter(is_node).count()).filter(|&nodes| nodes > 0)
 }
 
 /// An error with its causes.

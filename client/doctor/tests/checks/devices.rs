@@ -79,6 +79,7 @@ fn iommu_modes() {
 #[test]
 fn two_sockets() {
     fires("numa", Warn, &["2 of 4 pairs", "topo"], |facts| part(facts, NIC).details.numa_node = Some(1));
+    fires("numa", Pass, &["one NUMA node"], |facts| facts.numa_nodes = Some(1));
     fires("numa", Unknown, &["firmware"], |facts| {
         for address in [DRIVE, NIC, GPU] {
             part(facts, address).details.numa_node = None;
