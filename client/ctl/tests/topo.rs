@@ -119,7 +119,7 @@ fn the_tree() {
             "├── 0000:60:02.0 root port",
             "│   └── 0000:61:00.0 upstream port  16.0 GT/s x16",
             "│       ├── 0000:62:00.0 downstream port",
-            "│       │   └── 0000:63:00.0 display  renderD128  gpu BAR1 64GiB, 16.0 GT/s x16",
+            "│       │   └── 0000:63:00.0 3D controller  renderD128  gpu BAR1 64GiB, 16.0 GT/s x16",
             "│       └── 0000:62:04.0 downstream port",
             "│           └── 0000:64:00.0 network  mlx5_0  16.0 GT/s x4 of x8, ens7np0",
             "└── (1 other function)",

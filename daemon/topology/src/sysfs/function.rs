@@ -41,7 +41,7 @@ pub(super) fn read(
         root,
         upstream,
         acs: configs.acs(address, &path.join("config")),
-        details: details(&path),
+        details: Details::default(),
     })
 }
 
@@ -58,7 +58,8 @@ fn place(path: &Path) -> Option<(RootBus, Vec<PciAddress>)> {
     Some((root_bus(components[last])?, functions))
 }
 
-fn details(path: &Path) -> Details {
+/// What the verdict doesn't depend on. `path` may be the link to the function's directory.
+pub(super) fn details(path: &Path) -> Details {
     Details {
         driver: target(&path.join("driver")),
         // -1 where the firmware doesn't say.

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use peermem_proto::PciAddress;
+use peermem_proto::{PciAddress, RdmaName};
 use thiserror::Error;
 
 use self::file::{names, read_bytes, unless_absent};
@@ -62,8 +62,8 @@ impl SysfsError {
 }
 
 impl Snapshot {
-    /// What `sysfs` (`/sys`) says now, with the ACS registers as far as `configs` or the privileges of the moment reach.
-    /// A machine without PCI or without RDMA has none of them.
+    /// What the kernel's verdict depends on, as `sysfs` (`/sys`) says now, with the ACS registers as far as `configs` or
+    /// the privileges of the moment reach. A machine without PCI or without RDMA has none of them.
     ///
     /// # Errors
     /// When sysfs can't be read or holds something that isn't sysfs.
@@ -74,17 +74,24 @@ impl Snapshot {
                 functions.insert(address, function);
             }
         }
-        let rdma = classes::rdma(sysfs)?;
-        Ok(Self {
-            origin: None,
-            cpu,
-            functions,
-            networks: rdma.keys().map(|name| (name.clone(), classes::network(sysfs, name))).collect(),
-            rdma,
-            nvme: classes::nvme(sysfs),
-            nodes: classes::nodes(sysfs),
-            dax: classes::dax(sysfs),
-        })
+        Ok(Self { cpu, functions, rdma: classes::rdma(sysfs)?, ..Self::default() })
+    }
+
+    /// [`Snapshot::read`] and all else that people want to know, which takes some twenty files more for each function.
+    ///
+    /// # Errors
+    /// As for [`Snapshot::read`]: what can't be read of the rest is left out.
+    pub fn read_in_full(sysfs: &Path, cpu: Option<Cpu>, configs: &ConfigSpaces) -> Result<Self, SysfsError> {
+        let mut snapshot = Self::read(sysfs, cpu, configs)?;
+        for (&address, function) in &mut snapshot.functions {
+            function.details = function::details(&pci_directory(sysfs, address));
+        }
+        let network = |name: &RdmaName| (name.clone(), classes::network(sysfs, name));
+        snapshot.networks = snapshot.rdma.keys().map(network).collect();
+        snapshot.nvme = classes::nvme(sysfs);
+        snapshot.nodes = classes::nodes(sysfs);
+        snapshot.dax = classes::dax(sysfs);
+        Ok(snapshot)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Recorded trees (see `tests/trees/README.md`), with the kernel's own answer for every pair of their drives.
 
 use peermem_proto::{Initiator, PciAddress, Route};
-use peermem_topology::{NoRoute, Snapshot};
+use peermem_topology::{MemoryKind, NoRoute, Snapshot};
 
 /// The drives, in the order of their names: a, b, c, d.
 fn drives(tree: &Snapshot) -> Vec<PciAddress> {
@@ -49,4 +49,29 @@ fn rxe_is_software() {
     for drive in drives(&tree) {
         assert_eq!(tree.route(drive, &rxe), Ok(Route::Software {}));
     }
+}
+
+/// The guest with its details: the drives' CMBs and the test GPU are what it has to give.
+#[test]
+fn what_the_guest_has_to_give() {
+    let json = include_str!("../trees/switch_in_full.json");
+    assert_eq!(verdicts(json), ["BB.", "BB.", "..B"]);
+    let tree: Snapshot = serde_json::from_str(json).unwrap();
+    let providers: Vec<_> =
+        tree.providers().into_iter().map(|(at, kinds)| format!("{at} {kinds:?}")).collect();
+    let pool = [MemoryKind::P2pmem];
+    assert_eq!(
+        providers,
+        [
+            format!("0000:00:03.0 {:?}", [MemoryKind::Gpu]),
+            format!("0000:03:00.0 {pool:?}"),
+            format!("0000:04:00.0 {pool:?}"),
+            format!("0000:05:00.0 {pool:?}"),
+        ]
+    );
+    let initiators: Vec<_> = tree.initiators().iter().map(ToString::to_string).collect();
+    let drives = ["pci:0000:03:00.0", "pci:0000:04:00.0", "pci:0000:05:00.0"];
+    assert_eq!(initiators, [&["rdma:rxe0", "pci:0000:00:03.0"][..], &drives].concat());
+    let link = tree.link_above("0000:03:00.0".parse().unwrap()).unwrap();
+    assert_eq!((link.current.to_string(), link.bandwidth), ("2.5 GT/s x1".to_owned(), 250_000_000));
 }

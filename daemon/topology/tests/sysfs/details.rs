@@ -8,12 +8,16 @@ use peermem_topology::{
 };
 
 use super::{
-    at, read,
+    at,
     tree::{ETHERNET, NVME, ROOT_PORT, Tree, express},
 };
 
 const PORT: &str = "pci0000:00/0000:00:03.0";
 const DRIVE: &str = "pci0000:00/0000:00:03.0/0000:01:00.0";
+
+fn read(tree: &Tree) -> Snapshot {
+    Snapshot::read_in_full(tree.sysfs(), None, &ConfigSpaces::default()).unwrap()
+}
 
 fn name(text: &str) -> DeviceName {
     text.parse().unwrap()
@@ -51,6 +55,8 @@ fn of_a_function() {
     symlink("../../../../bus/pci/drivers/nvme", drive.join("driver")).unwrap();
     symlink("../0000:01:00.7", drive.join("physfn")).unwrap();
 
+    let verdict_only = Snapshot::read(tree.sysfs(), None, &ConfigSpaces::default()).unwrap();
+    assert_eq!(verdict_only.functions[&at("0000:01:00.0")].details, Default::default());
     let details = &read(&tree).functions[&at("0000:01:00.0")].details;
     assert_eq!(details.driver, Some(name("nvme")));
     assert!(!details.is_vfio_bound());
@@ -172,7 +178,7 @@ fn all_of_it_survives_recording() {
     let drive = tree.function(DRIVE, (0x1b36, 0x0010), NVME, &express(Some(0)));
     write(&drive, &[("p2pmem/size", "1"), ("p2pmem/available", "0"), ("p2pmem/published", "0")]);
     tree.device("class/nvme", &format!("{DRIVE}/nvme/nvme0"));
-    let snapshot = Snapshot::read(tree.sysfs(), None, &ConfigSpaces::default()).unwrap();
+    let snapshot = read(&tree);
     let json = serde_json::to_string(&snapshot).unwrap();
     assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
     let unknown = json.replacen("\"available\"", "\"avail\"", 1);

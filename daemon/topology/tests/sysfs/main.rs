@@ -199,7 +199,7 @@ fn this_machine_can_be_read() {
     let sysfs = std::path::Path::new("/sys");
     let configs = ConfigSpaces::open(sysfs).unwrap();
     let cpu = Cpu::read(std::path::Path::new("/proc/cpuinfo")).unwrap();
-    let snapshot = Snapshot::read(sysfs, cpu, &configs).unwrap();
+    let snapshot = Snapshot::read_in_full(sysfs, cpu, &configs).unwrap();
     let json = serde_json::to_string(&snapshot).unwrap();
     assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
 }

@@ -18,7 +18,7 @@ const LARGEST: u64 = 64 << 20;
 pub(super) fn live() -> Result<Snapshot> {
     let sysfs = Path::new("/sys");
     let cpu = Cpu::read(Path::new("/proc/cpuinfo"))?;
-    Ok(Snapshot::read(sysfs, cpu, &ConfigSpaces::open(sysfs)?)?)
+    Ok(Snapshot::read_in_full(sysfs, cpu, &ConfigSpaces::open(sysfs)?)?)
 }
 
 /// A machine that was recorded.

@@ -13,6 +13,7 @@ pub(super) fn kind(snapshot: &Snapshot, address: PciAddress, function: &Function
         (0x01, _) => "storage",
         (0x02, 0x07) => "InfiniBand",
         (0x02, _) => "network",
+        (0x03, 0x02) => "3D controller",
         (0x03, _) => "display",
         (0x06, 0x00) => "host bridge",
         (0x06, _) => "bridge",
@@ -65,10 +66,13 @@ pub(super) fn link(link: &PathLink) -> String {
     }
 }
 
-/// What a link in this mode carries, in units of 10^9 bytes a second.
+/// What a link in this mode carries, in units of 10^6 or 10^9 bytes a second.
 pub(super) fn bandwidth(mode: LinkMode) -> String {
-    let tenths = mode.bandwidth() / 100_000_000;
-    format!("{}.{} GB/s", tenths / 10, tenths % 10)
+    let megabytes = mode.bandwidth() / 1_000_000;
+    if megabytes < 1000 {
+        return format!("{megabytes} MB/s");
+    }
+    format!("{}.{} GB/s", megabytes / 1000, megabytes % 1000 / 100)
 }
 
 /// What is worth a remark at a function, most important first.

@@ -18,7 +18,7 @@ use super::{
 
 /// Colours for a light background, and for a dark one where the reader's browser asks for that.
 const STYLE: &str = "\
-:root{--ground:#fff;--ink:#1b1f24;--soft:#57606a;--line:#8c959f;--box:#f6f8fa;--mark:#0757ba;--tint:#ddf4ff;--bad:#c4161c;--pale:#ffebe9}
+:root{--ground:#fff;--ink:#1b1f24;--soft:#57606a;--line:#8c959f;--box:#f6f8fa;--mark:#0757ba;--tint:#ddf4ff;--bad:#c4161c;--pale:#ffebe9;background:var(--ground)}
 @media(prefers-color-scheme:dark){:root{--ground:#0d1117;--ink:#e6edf3;--soft:#9ea7b3;--line:#6e7681;--box:#161b22;\
 --mark:#58a6ff;--tint:#0c2d5b;--bad:#ff7b72;--pale:#4b1a1a}}
 text{font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:12px;fill:var(--ink)}
