@@ -6,17 +6,14 @@ use peermem_proto::Method;
 pub const RAISE_MEMLOCK: &str =
     "raise it with `ulimit -l`, LimitMEMLOCK= in the systemd unit or /etc/security/limits.d";
 
-/// What a device needs for a method, and who has it.
+/// What a method takes of kernel, library and device.
 pub const fn needs(method: Method) -> &'static str {
     match method {
-        Method::Dmabuf => {
-            "dma-buf registration takes Linux 5.12, rdma-core 34 and a device driver that has it; stock rdma_rxe doesn't"
-        }
+        Method::Dmabuf => "Linux 5.12, rdma-core 34 and a device driver that has it; stock rdma_rxe doesn't",
         Method::OnDemand => {
-            "on-demand paging takes CONFIG_INFINIBAND_ON_DEMAND_PAGING and a device that has it: mlx5, or rdma_rxe since \
-             Linux 6.15"
+            "CONFIG_INFINIBAND_ON_DEMAND_PAGING and a device that has it: mlx5, or rdma_rxe since Linux 6.15"
         }
-        Method::Pinned => "every RDMA device pins host memory: see the kernel's log",
+        Method::Pinned => "no more than an RDMA device that works: see the kernel's log",
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Facts {
     pub vram: BTreeMap<PciAddress, ByteLen>,
     /// Whether PCIe Relaxed Ordering is enabled in the functions of RDMA devices.
     pub relaxed_ordering: BTreeMap<PciAddress, Seen<bool>>,
+    /// How many NUMA nodes the machine has, where the kernel says.
+    pub numa_nodes: Option<usize>,
     /// The daemon.
     pub daemon: Seen<Daemon>,
 }

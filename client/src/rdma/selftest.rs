@@ -71,7 +71,10 @@ pub fn run(context: &Arc<Context>, port: u8) -> Result<Report, ProbeError> {
     let mut untested = Vec::new();
     let mut lacks = |method, why: String| untested.push(Untested { method, why });
     if !odp.rc_read_write() {
-        lacks(Method::OnDemand, advice::needs(Method::OnDemand).to_owned());
+        lacks(
+            Method::OnDemand,
+            format!("the device claims none; it takes {}", advice::needs(Method::OnDemand)),
+        );
     }
     let (sides, dmabuf) = match dmabuf_sides(&pd, odp.rc_read_write()) {
         Ok(sides) => (sides, true),

@@ -12,7 +12,7 @@ pub enum RegisterError {
     #[error("this rdma-core can't register dma-bufs; it needs version 34 or newer")]
     DmabufTooNew,
     /// Driver or kernel lacks the method.
-    #[error("{device} or its kernel driver doesn't support {method} registration: {}", advice::needs(*method))]
+    #[error("{device} or its kernel driver doesn't support {method} registration, which takes {}", advice::needs(*method))]
     Unsupported {
         /// The device.
         device: String,

@@ -30,14 +30,20 @@ fn one(report: &Value, check: &str) -> (String, String) {
     one.clone()
 }
 
-/// The address of the drive with this serial number.
-fn drive(serial: &str) -> String {
-    let attribute = |name: &str, attribute: &str| {
-        std::fs::read_to_string(format!("/sys/class/nvme/{name}/{attribute}")).unwrap().trim().to_owned()
-    };
+/// The name of the controller with this serial number.
+fn controller(serial: &str) -> String {
     let names = std::fs::read_dir("/sys/class/nvme").unwrap();
-    let name = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    attribute(&name.into_iter().find(|name| attribute(name, "serial") == serial).unwrap(), "address")
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.find(|name| attribute(name, "serial") == serial).unwrap()
+}
+
+/// Its address.
+fn drive(serial: &str) -> String {
+    attribute(&controller(serial), "address")
+}
+
+fn attribute(controller: &str, name: &str) -> String {
+    std::fs::read_to_string(format!("/sys/class/nvme/{controller}/{name}")).unwrap().trim().to_owned()
 }
 
 fn systemctl(what: &str) {
@@ -46,16 +52,16 @@ fn systemctl(what: &str) {
 }
 
 #[test]
-fn drives_below_another_root_port_are_refused_for_the_host_bridge() {
+fn doctor_fails_drives_below_another_root_port() {
     let (report, exit) = doctor(&[]);
     assert_eq!(exit, 5, "{report:#}");
     let (verdict, text) = one(&report, "host-bridge");
     assert_eq!(verdict, "fail");
-    assert!(text.contains("8086:29c0") && text.contains(&drive("c")), "{text}");
+    assert!(text.contains("8086:29c0") && text.contains(&controller("c")), "{text}");
 }
 
 #[test]
-fn the_software_devices_defects_are_found() {
+fn doctor_finds_the_software_devices_defects() {
     let (report, _) = doctor(&[]);
     let (verdict, text) = one(&report, "rdma-on-demand");
     assert_eq!(verdict, "warn");
@@ -70,7 +76,7 @@ fn the_software_devices_defects_are_found() {
 }
 
 #[test]
-fn what_is_fine_passes() {
+fn doctor_passes_what_is_fine() {
     let (report, _) = doctor(&[]);
     for check in [
         "kernel-p2pdma",
@@ -99,7 +105,7 @@ fn what_is_fine_passes() {
 }
 
 #[test]
-fn a_pair_is_judged_by_itself() {
+fn doctor_judges_a_pair_by_itself() {
     let [a, b, c] = ["a", "b", "c"].map(drive);
     let (near, _) = doctor(&["--pair", &a, &b]);
     assert_eq!(one(&near, "host-bridge").0, "pass", "{near:#}");
@@ -111,7 +117,7 @@ fn a_pair_is_judged_by_itself() {
 }
 
 #[test]
-fn memory_without_a_lease_is_noticed() {
+fn doctor_notices_memory_without_a_lease() {
     use std::os::fd::AsFd;
     let path = format!("/sys/bus/pci/devices/{}/p2pmem/allocate", drive("b"));
     let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
@@ -128,7 +134,7 @@ fn memory_without_a_lease_is_noticed() {
 }
 
 #[test]
-fn without_privilege_it_says_what_it_could_not_see() {
+fn doctor_says_what_it_could_not_see_without_privilege() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "peermemctl", "--json", "doctor"])
         .output()
@@ -141,7 +147,7 @@ fn without_privilege_it_says_what_it_could_not_see() {
 
 /// Every defect of rxe's on-demand paging is found, is only where it is known to be, and is one that the library refuses.
 #[test]
-fn the_self_test_finds_the_defects_and_the_library_refuses_them() {
+fn selftest_finds_what_doctor_warns_of_and_the_library_refuses_it() {
     let output = ctl(&["selftest", "--device", "rxe0"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

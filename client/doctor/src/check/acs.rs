@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peermem_proto::{PciAddress, Route};
 use peermem_topology::{Acs, NoRoute, Verdict};
 
-use super::scope::{Scope, pair, some};
+use super::scope::{Scope, some};
 use crate::Finding;
 
 const CHECK: &str = "acs-redirect";
@@ -20,7 +20,7 @@ pub(super) fn redirect(scope: &Scope<'_>) -> Vec<Finding> {
             }
             _ => continue,
         };
-        by_ports.entry((ports.clone(), refused)).or_default().push(pair(path));
+        by_ports.entry((ports.clone(), refused)).or_default().push(scope.between(path));
     }
     let mut findings: Vec<_> = by_ports
         .into_iter()
@@ -50,7 +50,7 @@ fn redirected(scope: &Scope<'_>, ports: &[PciAddress], refused: bool, pairs: Vec
     };
     let about = ports.iter().map(ToString::to_string).collect::<Vec<_>>();
     let measured = format!(
-        "ACS control of {} redirects {} pairs: {}",
+        "ACS control of {} redirects {} pairs (memory<-device): {}",
         ports.iter().map(register).collect::<Vec<_>>().join(", "),
         pairs.len(),
         some(pairs)

@@ -56,7 +56,7 @@ fn findings(facts: &Facts, scope: Option<&Scope<'_>>) -> Vec<Finding> {
             findings.extend(host_bridge::refused(scope));
             findings.extend(acs::redirect(scope));
             findings.extend(iommu::mode(scope));
-            findings.extend(numa::crossing(scope));
+            findings.extend(numa::crossing(facts, scope));
             findings.extend(link::slow(scope));
             findings.extend(bar::small(facts, scope));
         }

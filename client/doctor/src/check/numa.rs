@@ -1,15 +1,18 @@
 //! Ways that lead from one socket to another.
 
-use super::scope::{Scope, pair, some};
-use crate::Finding;
+use super::scope::{Scope, some};
+use crate::{Finding, facts::Facts};
 
 const CHECK: &str = "numa";
 
-pub(super) fn crossing(scope: &Scope<'_>) -> Option<Finding> {
+pub(super) fn crossing(facts: &Facts, scope: &Scope<'_>) -> Option<Finding> {
     let known: Vec<_> = scope.pci_pairs().filter_map(|path| Some((path, path.numa?))).collect();
     let all = scope.pci_pairs().count();
     if all == 0 {
         return None;
+    }
+    if facts.numa_nodes == Some(1) {
+        return Some(Finding::pass(CHECK, "node", "the machine is one NUMA node"));
     }
     if known.is_empty() {
         return Some(Finding::unknown(
@@ -19,7 +22,7 @@ pub(super) fn crossing(scope: &Scope<'_>) -> Option<Finding> {
         ));
     }
     let crossing: Vec<_> =
-        known.iter().filter(|(_, nodes)| nodes.differ()).map(|(path, _)| pair(path)).collect();
+        known.iter().filter(|(_, nodes)| nodes.differ()).map(|(path, _)| scope.between(path)).collect();
     if crossing.is_empty() {
         return Some(Finding::pass(
             CHECK,
@@ -27,7 +30,8 @@ pub(super) fn crossing(scope: &Scope<'_>) -> Option<Finding> {
             format!("{} of {all} pairs known, each on one node", known.len()),
         ));
     }
-    let measured = format!("{} of {all} pairs cross nodes: {}", crossing.len(), some(crossing));
+    let measured =
+        format!("{} of {all} pairs cross nodes (memory<-device): {}", crossing.len(), some(crossing));
     let why = "traffic between sockets is slower, and some processors pass it badly or not at all";
     Some(
         Finding::warn(CHECK, "node", measured, why)

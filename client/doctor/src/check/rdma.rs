@@ -80,7 +80,7 @@ fn on_demand(name: &RdmaName, answers: &Answers) -> Finding {
     let why = "p2pmem (NVMe CMB) can't become an MR on it";
     if !answers.on_demand_claimed {
         return Finding::warn(CHECK, name, "no on-demand paging for RDMA reads and writes", why)
-            .fix(advice::needs(Method::OnDemand));
+            .fix(format!("it takes {}", advice::needs(Method::OnDemand)));
     }
     match &answers.on_demand_measured {
         Err(unseen) => Finding::unknown(CHECK, name, format!("the self-test could not run: {unseen}")),

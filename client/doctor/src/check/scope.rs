@@ -48,6 +48,19 @@ impl<'a> Scope<'a> {
         self.pairs.iter().filter(|pair| self.snapshot.function_of(&pair.initiator).is_some())
     }
 
+    /// The memory of one device for another: `nvme0<-mlx5_0`.
+    pub(super) fn between(&self, path: &PathReport) -> String {
+        let short = |address: PciAddress| {
+            self.snapshot.names_at(address).first().map_or_else(|| address.to_string(), ToString::to_string)
+        };
+        let initiator = match &path.initiator {
+            Initiator::Rdma(name) => name.to_string(),
+            Initiator::Pci(address) => short(*address),
+            Initiator::Emulated => path.initiator.to_string(),
+        };
+        format!("{}<-{initiator}", short(path.provider))
+    }
+
     /// A function, with what the kernel calls the devices there: `0000:01:00.0 (nvme0)`.
     pub(super) fn name(&self, address: PciAddress) -> String {
         match self.snapshot.names_at(address)[..] {
@@ -65,13 +78,4 @@ pub(super) fn some(items: impl IntoIterator<Item = String>) -> String {
     items.truncate(SHOWN);
     let shown = items.join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
-
-/// Memory of one device for another, in words.
-pub(super) fn pair(path: &PathReport) -> String {
-    let initiator = match &path.initiator {
-        Initiator::Pci(address) => address.to_string(),
-        other => other.to_string(),
-    };
-    format!("{}<-{initiator}", path.provider)
 }

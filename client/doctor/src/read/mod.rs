@@ -62,6 +62,7 @@ impl Facts {
             relaxed_ordering: seen
                 .map(|snapshot| pci::relaxed_ordering(&roots.sysfs, snapshot))
                 .unwrap_or_default(),
+            numa_nodes: numa_nodes(&roots.sysfs),
             daemon: daemon::ask(asked.socket.as_deref()),
             topology,
         }
@@ -71,13 +72,57 @@ impl Facts {
 fn topology(sysfs: &Path, proc: &Path) -> Seen<Snapshot> {
     let read = || {
         let cpu = Cpu::read(&proc.join("cpuinfo"))?;
-        Snapshot::read(sysfs, cpu, &ConfigSpaces::open(sysfs)?)
+        Snapshot::read_in_full(sysfs, cpu, &ConfigSpaces::open(sysfs)?)
     };
     read().map_err(|error| in_words(&error))
+}
+
+/// `None` on kernels that know nothing of NUMA.
+fn numa_nodes(sysfs: &Path) -> Option<usize> {
+    let names = file::names(&sysfs.join("devices/system/node"));
+    let is_node = |name: &&String| name.strip_prefix("node").is_some_and(|n| n.parse::<u32>().is_ok());
+    Some(names.iter().filter(is_node).count()).filter(|&nodes| nodes > 0)
 }
 
 /// An error with its causes.
 fn in_words(error: &dyn std::error::Error) -> Unseen {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     Unseen(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_tree_comes_with_its_details() {
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = root.path().join("sys");
+        let drive = sysfs.join("devices/pci0000:00/0000:00:03.0");
+        fs::create_dir_all(drive.join("p2pmem")).unwrap();
+        for (name, text) in [
+            ("vendor", "0x1b36\n"),
+            ("device", "0x0010\n"),
+            ("class", "0x010802\n"),
+            ("config", ""),
+            ("p2pmem/size", "67108864\n"),
+            ("p2pmem/available", "66977792\n"),
+            ("p2pmem/published", "1\n"),
+        ] {
+            fs::write(drive.join(name), text).unwrap();
+        }
+        fs::create_dir_all(sysfs.join("bus/pci/devices")).unwrap();
+        symlink(&drive, sysfs.join("bus/pci/devices/0000:00:03.0")).unwrap();
+        fs::create_dir_all(sysfs.join("devices/system/node/node0")).unwrap();
+        fs::write(root.path().join("cpuinfo"), "vendor_id : AuthenticAMD\ncpu family : 25\n").unwrap();
+
+        let snapshot = topology(&sysfs, root.path()).unwrap();
+        let pool = snapshot.functions.values().next().unwrap().details.p2pmem.unwrap();
+        assert!(pool.published && pool.size.get() == 64 << 20);
+        assert_eq!(snapshot.cpu.unwrap().family, 25);
+        assert_eq!(numa_nodes(&sysfs), Some(1));
+        assert!(topology(&sysfs, &sysfs).is_err(), "there is no cpuinfo");
+    }
 }

@@ -6,7 +6,7 @@ use peermem_doctor::{
     facts::Unseen,
 };
 use peermem_proto::ByteLen;
-use peermem_topology::{Acs, AcsControl, IommuDomain, IommuGroup, Snapshot};
+use peermem_topology::{Acs, AcsControl, IommuDomain, IommuGroup};
 
 use crate::{
     fires,
@@ -42,22 +42,16 @@ fn a_host_bridge_that_the_kernel_does_not_know() {
 /// The tree was recorded in the guest `switch`; the kernel's answers are in the topology's own tests.
 #[test]
 fn the_recorded_guest_has_its_fault() {
-    let text = include_str!("../../../../daemon/topology/tests/trees/switch.json");
-    let snapshot: Snapshot = serde_json::from_str(text).unwrap();
+    let text = include_str!("../../../../daemon/topology/tests/trees/switch_in_full.json");
     let mut facts = healthy();
-    let pools: Vec<_> =
-        snapshot.functions.iter().filter(|(_, f)| f.class.get() == 0x010802).map(|(&a, _)| a).collect();
-    facts.topology = Ok(snapshot);
-    for pool in pools {
-        let p2pmem = part(&mut healthy(), DRIVE).details.p2pmem;
-        part(&mut facts, &pool.to_string()).details.p2pmem = p2pmem;
-    }
+    facts.topology = Ok(serde_json::from_str(text).unwrap());
     let findings = check::all(&facts);
     let found = findings.iter().find(|finding| finding.check == "host-bridge").unwrap();
     assert_eq!(found.verdict, Fail);
     assert!(found.why.as_ref().unwrap().contains("8086:29c0"), "{found:?}");
-    // A with C, B with C, both ways; A with B is well.
-    assert!(found.measured.starts_with("4 of 6 pairs"), "{found:?}");
+    // The GPU with each drive, drive C with A and B, all of it both ways; A with B is well.
+    assert!(found.measured.starts_with("10 of 12 pairs"), "{found:?}");
+    assert!(findings.iter().any(|finding| finding.check == "acs-redirect" && finding.verdict == Pass));
 }
 
 #[test]
@@ -79,6 +73,7 @@ fn iommu_modes() {
 #[test]
 fn two_sockets() {
     fires("numa", Warn, &["2 of 4 pairs", "topo"], |facts| part(facts, NIC).details.numa_node = Some(1));
+    fires("numa", Pass, &["one NUMA node"], |facts| facts.numa_nodes = Some(1));
     fires("numa", Unknown, &["firmware"], |facts| {
         for address in [DRIVE, NIC, GPU] {
             part(facts, address).details.numa_node = None;

@@ -102,6 +102,7 @@ pub(crate) fn healthy() -> Facts {
         driver_shares: [(at(DRIVE), ByteLen::new(QUEUES))].into(),
         vram: [(at(GPU), ByteLen::new(16 * GIB))].into(),
         relaxed_ordering: [(at(NIC), Ok(true))].into(),
+        numa_nodes: Some(2),
         daemon: Ok(daemon()),
     }
 }

@@ -61,10 +61,10 @@ fn print(report: &Report, output: &Output) -> Result<()> {
     for untested in &report.untested {
         output.line(&format!("not tested: {}: {}", untested.method, untested.why))?;
     }
-    for (cell, defect) in examples(report) {
+    for (_, defect) in examples(report) {
         let consequence =
             if defect.refused { "this library refuses it" } else { "this library does NOT refuse it" };
-        output.line(&format!("defect ({consequence}), path MTU {}: {}", cell.mtu, defect.finding))?;
+        output.line(&format!("defect ({consequence}): {}", defect.finding))?;
     }
     Ok(())
 }
