@@ -1,6 +1,11 @@
 //! Memory of the drives' Controller Memory Buffers, taken from the kernel's allocator without a daemon.
 
-use std::{fs, os::fd::AsFd as _, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use peermem::verbs::Memory;
 use peermem_proto::ByteLen;
@@ -27,10 +32,19 @@ pub fn allocators() -> Vec<PathBuf> {
 ///
 /// When the device or the memory isn't there.
 pub fn memory(index: usize, len: ByteLen) -> Arc<Memory> {
-    let path = &allocators()[index];
-    let file = fs::File::options().read(true).write(true).open(path);
-    let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    memory_of(&allocators()[index], len)
+}
+
+/// Fresh memory from this allocator.
+///
+/// # Panics
+///
+/// When the memory isn't there.
+pub fn memory_of(allocator: &Path, len: ByteLen) -> Arc<Memory> {
+    let file = fs::File::options().read(true).write(true).open(allocator);
+    let file = file.unwrap_or_else(|error| panic!("{}: {error}", allocator.display()));
     Arc::new(
-        Memory::shared(file.as_fd(), 0, len).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        Memory::shared(file.as_fd(), 0, len)
+            .unwrap_or_else(|error| panic!("{}: {error}", allocator.display())),
     )
 }

@@ -3,15 +3,17 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use nix::libc::O_DIRECT;
 use peermem_proto::{Initiator, PciAddress, RegionName};
 
 /// One of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Drive {
+    /// Its serial number, by which the guest's profile names it.
+    pub serial: String,
     /// Its PCI function.
     pub address: PciAddress,
     /// Its block device.
@@ -19,20 +21,31 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// The drive with this serial number: `a` and `b` are below one switch, `c` is below another root port.
+    /// The drive with this serial number.
     pub fn named(serial: &str) -> Self {
-        let drives = fs::read_dir("/sys/class/nvme").unwrap().map(|entry| entry.unwrap().path());
+        Self::find(serial).unwrap_or_else(|| panic!("the guest has no drive {serial}"))
+    }
+
+    /// The same, if it is there and has its driver.
+    pub fn find(serial: &str) -> Option<Self> {
         let attribute =
-            |drive: &PathBuf, name| fs::read_to_string(drive.join(name)).unwrap().trim().to_owned();
-        let drive = drives.into_iter().find(|drive| attribute(drive, "serial") == serial);
-        let drive = drive.unwrap_or_else(|| panic!("the guest has no drive {serial}"));
+            |drive: &Path, name| Some(fs::read_to_string(drive.join(name)).ok()?.trim().to_owned());
+        let drives = fs::read_dir("/sys/class/nvme").unwrap().map(|entry| entry.unwrap().path());
+        let drive = drives.into_iter().find(|drive| attribute(drive, "serial").as_deref() == Some(serial))?;
         // What is on the disk will be overwritten.
-        assert_eq!(attribute(&drive, "model"), "QEMU NVMe Ctrl");
+        assert_eq!(attribute(&drive, "model")?, "QEMU NVMe Ctrl");
         let name = drive.file_name().unwrap().to_str().unwrap();
-        Self {
-            address: attribute(&drive, "address").parse().unwrap(),
+        Some(Self {
+            serial: serial.to_owned(),
+            address: attribute(&drive, "address")?.parse().unwrap(),
             disk: PathBuf::from(format!("/dev/{name}n1")),
-        }
+        })
+    }
+
+    /// The port above it.
+    pub fn port(&self) -> PciAddress {
+        let device = fs::canonicalize(format!("/sys/bus/pci/devices/{}", self.address)).unwrap();
+        device.parent().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
     }
 
     /// What the daemon calls its CMB.

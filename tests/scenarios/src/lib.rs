@@ -5,6 +5,7 @@
 //! when dropped.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a scenario ends at the first surprise")]
 
+pub mod acs;
 pub mod cmb;
 pub mod command;
 pub mod daemon;
@@ -13,6 +14,7 @@ pub mod events;
 pub mod host_memory;
 pub mod leased;
 pub mod link;
+pub mod oracle;
 pub mod peers;
 pub mod role;
 pub mod user;

@@ -45,7 +45,8 @@ pub(super) fn run(filter: Option<&str>, report: &mut Report) -> Result<()> {
     for scenario in scenarios::build(filter)? {
         profiles.entry(scenario.profile.clone()).or_default().push(scenario);
     }
-    if filter.is_none_or(|text| "testgpu-selftest".contains(text)) {
+    let selftest = filter.is_none_or(|text| "testgpu-selftest".contains(text));
+    if selftest {
         profiles.entry(DEFAULT_PROFILE.to_owned()).or_default();
     }
     for (profile, scenarios) in profiles {
@@ -56,7 +57,7 @@ pub(super) fn run(filter: Option<&str>, report: &mut Report) -> Result<()> {
             prepared.tree.install_file(&scenario.executable, &to, 0o755)?;
             programs.push(Program::scenario(&scenario, filter));
         }
-        if prepared.profile.test_gpu && filter.is_none_or(|text| "testgpu-selftest".contains(text)) {
+        if selftest && profile == DEFAULT_PROFILE {
             programs.push(Program {
                 name: "testgpu-selftest".into(),
                 arguments: Vec::new(),
