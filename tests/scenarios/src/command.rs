@@ -11,6 +11,15 @@ pub fn run(line: &str) -> String {
     succeed(Command::new("sh").args(["-c", line]))
 }
 
+/// Runs a line of shell that puts something back, and says so where that fails: what is dropped must not panic.
+pub fn put_back(line: &str) {
+    match Command::new("sh").args(["-c", line]).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => eprintln!("`{line}` ended with {}", described(&output)),
+        Err(error) => eprintln!("`{line}`: {error}"),
+    }
+}
+
 /// Runs a program and returns what it printed. It must succeed.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -10,7 +10,7 @@ use peermem::{CallFailed, Client, proto::varlink::CallError};
 use peermem_proto::Refusal;
 use serde_json::Value;
 
-use crate::command::{json, run};
+use crate::command::{json, put_back, run};
 
 /// Its unit.
 pub const UNIT: &str = "peermemd.service";
@@ -70,13 +70,13 @@ impl Daemon {
 
     /// How many of its open descriptors are dma-bufs.
     pub fn dmabufs(&self) -> usize {
-        self.descriptors().iter().filter(|target| target.starts_with("/dmabuf:")).count()
+        self.descriptors().iter().filter(|target| target.to_string_lossy().starts_with("/dmabuf:")).count()
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        run(&format!("systemctl stop {UNIT}"));
+        put_back(&format!("systemctl stop {UNIT}"));
     }
 }
 
@@ -136,9 +136,12 @@ impl Config {
 
 impl Drop for Config {
     fn drop(&mut self) {
-        match &self.installed {
-            Some(bytes) => fs::write(CONFIG_PATH, bytes).unwrap(),
-            None => fs::remove_file(CONFIG_PATH).unwrap(),
+        let done = match &self.installed {
+            Some(bytes) => fs::write(CONFIG_PATH, bytes),
+            None => fs::remove_file(CONFIG_PATH),
+        };
+        if let Err(error) = done {
+            eprintln!("{CONFIG_PATH} isn't as it was: {error}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The Ethernet interface below the guest's RDMA device.
 
-use crate::command::run;
+use crate::command::{put_back, run};
 
 /// Its MTU, changed until dropped.
 #[derive(Debug)]
@@ -17,6 +17,6 @@ impl LinkMtu {
 impl Drop for LinkMtu {
     fn drop(&mut self) {
         // Room for path MTU 4096, as the guest has it.
-        run("ip link set eth0 mtu 9000");
+        put_back("ip link set eth0 mtu 9000");
     }
 }

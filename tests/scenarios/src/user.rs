@@ -2,7 +2,7 @@
 
 use std::{env, process::Command};
 
-use crate::command::{run, succeed};
+use crate::command::{put_back, run, succeed};
 
 /// A user without privileges, until dropped.
 #[derive(Debug)]
@@ -34,9 +34,6 @@ impl User {
         by_user.arg(format!("--reuid={}", self.name)).arg(format!("--regid={}", self.name));
         by_user.args(["--init-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
         by_user.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            by_user.env(name, value.unwrap_or_default());
-        }
         by_user.current_dir(env::temp_dir());
         by_user
     }
@@ -44,6 +41,6 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        run(&format!("userdel {}", self.name));
+        put_back(&format!("userdel {}", self.name));
     }
 }
