@@ -81,7 +81,7 @@ pub(super) fn test(client: &Client, report: bool) -> Result<Vec<Pair>> {
 
 /// The first namespace of every NVMe controller, and the controller's function.
 fn drives() -> Result<Vec<(PathBuf, Initiator)>> {
-    let snapshot = Snapshot::read(Path::new("/sys"), None, &ConfigSpaces::default())?;
+    let snapshot = Snapshot::read_in_full(Path::new("/sys"), None, &ConfigSpaces::default())?;
     let first = |nvme: &peermem_topology::Nvme| {
         let namespace = nvme.namespaces.first()?;
         Some((Path::new("/dev").join(namespace.to_string()), Initiator::Pci(nvme.address)))
