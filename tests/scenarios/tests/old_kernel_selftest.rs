@@ -2,7 +2,7 @@
 //! can't become a memory region is refused, not granted and left to fail.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, process::Command};
 
 use peermem_proto::{ByteLen, Method, OnDemandFinding, Refusal, Sharing};
 use peermem_scenarios::{
@@ -27,7 +27,7 @@ fn memory_that_can_not_become_a_region_is_refused_with_the_reason() {
     // Before the test nobody knows.
     assert_eq!(client.map(&wanted).unwrap().info().paths[0].found, None);
 
-    let said = succeed(&mut std::process::Command::new("peermemctl").args(["selftest", "--report"]));
+    let said = succeed(Command::new("peermemctl").args(["selftest", "--report"]));
     assert!(said.contains(&OnDemandFinding::Unsupported {}.to_string()), "{said}");
     let refused = refusal(client.map(&wanted));
     assert!(matches!(&refused, Refusal::NoMethod { method: Method::Dmabuf, .. }), "{refused}");
