@@ -9,6 +9,7 @@ pub mod acs;
 pub mod cmb;
 pub mod command;
 pub mod daemon;
+pub mod doctor;
 pub mod drive;
 pub mod events;
 pub mod host_memory;

@@ -8,6 +8,7 @@ use peermem_scenarios::{
     drive::Drive,
     leased::{request, rxe},
     user::User,
+    wait::until,
 };
 
 #[test]
@@ -45,4 +46,17 @@ fn nobody_but_root_says_what_was_found() {
     let user = User::add_member("tester");
     let said = fail(&mut user.command(&peermemctl("selftest --report")), 1);
     assert!(said.contains("only root may report"), "{said}");
+}
+
+#[test]
+fn enabled_the_self_test_follows_every_start_of_the_daemon() {
+    run("systemctl enable peermem-selftest.service");
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let wanted = request(Drive::named("a").region(), ByteLen::new(4096), &[rxe()]);
+    let found =
+        until("the self-test has reported", || client.map(&wanted).unwrap().info().paths[0].found.clone());
+    // Returns when a run that is under way has ended.
+    run("systemctl start peermem-selftest.service && systemctl disable peermem-selftest.service");
+    assert_eq!(found.on_demand, OnDemandFinding::PageAlignedOnly { min_path_mtu: 4096 });
 }

@@ -20,9 +20,13 @@ pub(super) const MODULES_IMAGE: &str = "modules.ext4";
 /// The kernel by its meta-package, and what makes its root one that `depmod` runs in.
 const PACKAGES: &str = "base-files,linux-image-amd64";
 
+/// The kernel's build configuration, in its modules' folder as `kernel-install(8)` has it: that folder is what the guest
+/// gets of this kernel.
+const CONFIG: &str = "config";
+
 /// The cache key: all that the kernel is made from.
 pub(super) fn key() -> String {
-    cache::key(&(SUITE, PACKAGES, LEFT_OUT))
+    cache::key(&(SUITE, PACKAGES, LEFT_OUT, CONFIG))
 }
 
 /// Fills `folder` with the kernel, a root that holds its modules, and their image.
@@ -42,6 +46,8 @@ pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
     let release = image::kernel_release(&root)?;
     modules::decompress(&root, &release, &step)?;
     fs::rename(root.join(format!("boot/vmlinuz-{release}")), folder.join(KERNEL))?;
+    let config = root.join(modules::FOLDER).join(&release).join(CONFIG);
+    fs::copy(root.join(format!("boot/config-{release}")), config)?;
     image::make_ext4(&root.join(modules::FOLDER), &folder.join(MODULES_IMAGE), &step)?;
     step.done();
     Ok(())
