@@ -330,6 +330,9 @@ impl World {
                 Shape::Window => assert_eq!(taken, 0),
             }
         }
+        let pools = self.broker.regions().filter(|region| region.shape == Shape::Pool);
+        let leased: u64 = pools.map(|region| region.size.get() - region.free.get()).sum();
+        assert_eq!(self.broker.leased_from_pools(), leased, "windows count, or pools don't");
         assert_eq!(self.broker.regions().count(), self.regions.len());
         let mut per_user: BTreeMap<u32, u64> = BTreeMap::new();
         for lease in listed.values() {

@@ -15,14 +15,17 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn device(&mut self, report: call::ReportDevice) {
+    pub(super) fn device(&mut self, mut report: call::ReportDevice) {
+        if let OnDemandFinding::Broken { finding } = &mut report.found.on_demand {
+            *finding = shortened(finding);
+        }
         self.devices.insert(report.device, report.found);
     }
 
     pub(super) fn pair(&mut self, report: call::ReportPair) {
         let pair = (report.provider, report.initiator);
         match report.wrong {
-            Some(wrong) => drop(self.lost.insert(pair, wrong)),
+            Some(wrong) => drop(self.lost.insert(pair, shortened(&wrong))),
             None => drop(self.lost.remove(&pair)),
         }
     }
@@ -49,6 +52,11 @@ impl Findings {
             }
         }
     }
+}
+
+/// A finding stands in every answer about its device: a sentence, not a report.
+fn shortened(finding: &str) -> String {
+    finding.chars().take(256).collect()
 }
 
 /// What keeps memory of `method` from becoming an MR of the device.

@@ -4,13 +4,19 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use peermem_proto::{
     Lease, LeaseId, ProviderKind, Region, RegionName,
-    call::{LeasePage, RegionPage},
+    call::{LeasePage, MOST_INITIATORS, RegionPage},
 };
 
 use super::{Broker, Routes};
 
-/// How many entries a page has at most. 64 of the longest leases or regions stay below half of the longest message.
+/// How many regions a page has at most: 64 of the longest stay below half of the longest message.
 const PAGE: usize = 64;
+
+/// How many paths the leases of a page have at most. A lease has one for each initiator, and they are most of its length.
+/// One lease always fits: it has no more than that.
+const PATHS: usize = 32;
+
+const _: () = assert!(PATHS >= MOST_INITIATORS);
 
 impl<R: Routes> Broker<R> {
     /// The regions whose names follow `after`, one page of them.
@@ -25,8 +31,15 @@ impl<R: Routes> Broker<R> {
     pub fn list_leases(&self, after: Option<LeaseId>) -> LeasePage {
         let start = after.map_or(Unbounded, Excluded);
         let mut rest = self.leases.range((start, Unbounded)).filter(|(_, entry)| entry.is_active());
-        let leases = rest.by_ref().take(PAGE).map(|(_, entry)| entry.lease.clone()).collect();
-        LeasePage { leases, more: rest.next().is_some() }
+        let (mut leases, mut paths) = (Vec::new(), 0);
+        for (_, entry) in rest.by_ref() {
+            paths += entry.lease.paths.len();
+            if paths > PATHS {
+                return LeasePage { leases, more: true };
+            }
+            leases.push(entry.lease.clone());
+        }
+        LeasePage { leases, more: false }
     }
 
     /// Every region.
@@ -47,6 +60,11 @@ impl<R: Routes> Broker<R> {
     /// How many leases there are.
     pub fn lease_count(&self) -> u64 {
         self.leases.len() as u64
+    }
+
+    /// How many bytes are leased out of pools, memory that is being carved included. Windows are shared, and lose nothing.
+    pub fn leased_from_pools(&self) -> u64 {
+        self.regions.values().map(|region| region.spec.size.saturating_sub(region.free()).get()).sum()
     }
 
     /// How many regions there are.

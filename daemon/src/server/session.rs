@@ -65,7 +65,12 @@ pub(super) async fn serve(shell: Shared, stream: UnixStream, stop: watch::Receiv
             shell.borrow_mut().disconnect(id, owner);
             end
         }
-        Err(refusal) => session.turn_away(refusal).await,
+        Err(_) if !shell.borrow_mut().begin_turning_away() => End::Closed,
+        Err(refusal) => {
+            let end = session.turn_away(refusal).await;
+            shell.borrow_mut().end_turning_away();
+            end
+        }
     };
     match end {
         End::Closed | End::Died | End::Stopping => tracing::debug!(uid = owner.uid, pid = owner.pid, "{end}"),

@@ -20,6 +20,9 @@ use crate::{
     provider::{Carved, Dmabuf, Exporters, Source, registered_spec},
 };
 
+/// How many clients that aren't admitted are told why at a time; more are hung up on.
+const MOST_TURNED_AWAY: usize = 64;
+
 /// How many events a watcher may lag behind.
 const EVENT_BACKLOG: usize = 1024;
 
@@ -33,6 +36,7 @@ pub struct Shell {
     events: broadcast::Sender<Rc<Event>>,
     connections: Connections,
     connections_of_user: HashMap<u32, u64>,
+    turned_away: usize,
     exporters: Exporters,
     emulation: bool,
     next: u64,
@@ -50,6 +54,7 @@ impl Shell {
             events: broadcast::Sender::new(EVENT_BACKLOG),
             connections: settings.connections,
             connections_of_user: HashMap::new(),
+            turned_away: 0,
             exporters: settings.exporters.clone(),
             emulation: !settings.emulated.is_empty(),
             next: 0,
@@ -103,7 +108,7 @@ impl Shell {
             connections: self.broker.session_count(),
             regions: self.broker.region_count(),
             leases: self.broker.lease_count(),
-            leased_bytes: self.broker.leases().map(|lease| lease.length.get()).sum::<u64>(),
+            leased_bytes: self.broker.leased_from_pools(),
             emulation: self.emulation,
             draining: self.broker.is_draining(),
         }
@@ -124,6 +129,18 @@ impl Shell {
         self.run(Input::Connected(session, owner));
         self.metrics.connected();
         Ok(session)
+    }
+
+    /// Whether another client that isn't admitted may be told why. Each costs descriptors until it has asked.
+    pub(super) fn begin_turning_away(&mut self) -> bool {
+        let room = self.turned_away < MOST_TURNED_AWAY;
+        self.turned_away += usize::from(room);
+        room
+    }
+
+    /// A client that wasn't admitted has been told.
+    pub(super) fn end_turning_away(&mut self) {
+        self.turned_away -= 1;
     }
 
     /// Ends a session and everything it had.
