@@ -1,9 +1,9 @@
 //! Client library of peermemd: lease device memory, register it for RDMA, move bytes.
 //!
 //! A [`Client`] is a connection to the daemon; [`Client::map`] brings a [`Lease`]. This process reaches its memory by
-//! [`Lease::mapping`], an RDMA device by [`Lease::register`] in a protection domain of the caller's own ([`verbs`]).
-//! [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the feature `async`, [`aio::Client`]
-//! does all this without blocking.
+//! [`Lease::mapping`], an RDMA device by [`Lease::register`] in a protection domain of the caller's own ([`verbs`]);
+//! [`MrCache`] registers each lease once. [`rdma`] moves the bytes, and refuses what a device would move wrongly. With the
+//! feature `async`, [`aio::Client`] does all this without blocking.
 //!
 //! ```no_run
 //! use peermem::{Client, proto::{ByteLen, Direction, Extent, Initiator, call::Map}};
@@ -28,6 +28,7 @@
 //! ```
 
 pub mod advice;
+mod cache;
 mod connection;
 pub mod errno;
 mod lease;
@@ -36,11 +37,12 @@ pub mod rdma;
 mod registration;
 pub mod verbs;
 
+pub use cache::{CacheCounts, CacheLimits, MrCache};
 #[cfg(feature = "async")]
 pub use connection::aio;
 pub use connection::{
-    CallFailed, Client, ConnectError, Connection, ConnectionError, DEFAULT_TIMEOUT, RegisteredRegion,
-    Trouble, Watch,
+    CallFailed, Client, ConnectError, Connection, ConnectionError, DEFAULT_TIMEOUT, Holding,
+    RegisteredRegion, Trouble, Watch,
 };
 pub use lease::Lease;
 pub use mapping::{CopyError, DirectIoError, Mapping, MappingError};

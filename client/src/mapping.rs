@@ -3,6 +3,8 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use peermem_proto::{ByteLen, Method};
@@ -16,6 +18,7 @@ use crate::{
 
 mod direct;
 mod dmabuf;
+mod wipe;
 
 pub use direct::DirectIoError;
 
@@ -28,10 +31,11 @@ pub enum MappingError {
         /// The lease's length.
         length: ByteLen,
     },
-    /// The pool has less left than the lease grants.
+    /// The pool has nothing left for the lease.
     #[error(
-        "mapping {length} of the pool failed for want of memory, although the lease grants it: a program that \
-         peermemd doesn't know of maps the same `p2pmem/allocate` (see `fuser -v /sys/bus/pci/devices/*/p2pmem/allocate`)"
+        "mapping {length} of the pool failed for want of memory, although the lease grants it. The daemon leaves exactly \
+         that in the pool, once: either the lease is mapped already, perhaps by the process that delegated it, or a process \
+         has mapped more than it leased (see `fuser -v /sys/bus/pci/devices/*/p2pmem/allocate`)"
     )]
     PoolUsedUp {
         /// The lease's length.
@@ -76,11 +80,15 @@ pub enum CopyError {
 ///
 /// It holds no lease: when the lease's revocation is advisory, it keeps working after the lease's end until it is
 /// dropped. When the device is unplugged the next access raises `SIGBUS`.
+///
+/// Memory of a pool that the kernel doesn't clear (an NVMe drive's CMB) is overwritten with zeroes when this is dropped.
 #[derive(Debug)]
 pub struct Mapping {
     memory: Memory,
     /// For the accesses that a dma-buf wants announced.
     dmabuf: Option<OwnedFd>,
+    /// Whether the pages go back to a pool that doesn't clear them.
+    is_of_pool: bool,
 }
 
 impl Mapping {
@@ -94,11 +102,11 @@ impl Mapping {
             Method::Dmabuf => Some(fd.try_clone_to_owned().map_err(MappingError::Descriptor)?),
             Method::OnDemand | Method::Pinned => None,
         };
-        let memory = Memory::shared(fd, offset.get(), length).map_err(|error| match error {
+        let memory = map_in_time(fd, offset, length, method).map_err(|error| match error {
             MemoryError::Map { source, .. } => explain(source, offset, length, method),
             MemoryError::OutOfBounds { .. } => MappingError::AddressSpace { length },
         })?;
-        Ok(Self { memory, dmabuf })
+        Ok(Self { memory, dmabuf, is_of_pool: method == Method::OnDemand })
     }
 
     /// How many bytes it has.
@@ -140,9 +148,83 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Copies `length` bytes of device memory, from `offset` on, to `at` in `target`: one half of a bounce through host
+    /// memory.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub fn copy_to_memory(
+        &self,
+        offset: usize,
+        target: &Memory,
+        at: usize,
+        length: usize,
+    ) -> Result<(), CopyError> {
+        let access = Access::begin(self.dmabuf.as_ref().map(AsFd::as_fd), dmabuf::READ)?;
+        let copied = target.copy_from(at, &self.memory, offset, length);
+        access.end()?;
+        Ok(copied?)
+    }
+
+    /// Copies `length` bytes of `source`, from `from` on, to `offset` in device memory: the other half.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub fn copy_from_memory(
+        &self,
+        offset: usize,
+        source: &Memory,
+        from: usize,
+        length: usize,
+    ) -> Result<(), CopyError> {
+        let access = Access::begin(self.dmabuf.as_ref().map(AsFd::as_fd), dmabuf::WRITE)?;
+        let copied = self.memory.copy_from(offset, source, from, length);
+        access.end()?;
+        Ok(copied?)
+    }
+}
+
+/// While the daemon takes back what other leases had, it may have the lease's own bytes for a moment.
+const POOL_PATIENCE: Duration = Duration::from_secs(2);
+const POOL_PAUSE: Duration = Duration::from_millis(10);
+
+fn map_in_time(
+    fd: BorrowedFd<'_>,
+    offset: ByteLen,
+    length: ByteLen,
+    method: Method,
+) -> Result<Memory, MemoryError> {
+    let began = Instant::now();
+    loop {
+        match Memory::shared(fd, offset.get(), length) {
+            Err(MemoryError::Map { source, .. })
+                if is_empty_pool(source, method) && began.elapsed() < POOL_PATIENCE =>
+            {
+                thread::sleep(POOL_PAUSE);
+            }
+            mapped => return mapped,
+        }
+    }
+}
+
+/// What `mmap` of `p2pmem/allocate` says when the pool hasn't that much left.
+fn is_empty_pool(source: Errno, method: Method) -> bool {
+    method == Method::OnDemand && source.name() == Some("ENOMEM")
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.is_of_pool {
+            // It fails where the device is gone: then there is nothing to hide. The daemon zeroes before it lends again.
+            let _ = self.wipe();
+        }
+    }
+}
+
 fn explain(source: Errno, offset: ByteLen, length: ByteLen, method: Method) -> MappingError {
     match (method, source.name()) {
-        (Method::OnDemand, Some("ENOMEM")) => MappingError::PoolUsedUp { length },
+        _ if is_empty_pool(source, method) => MappingError::PoolUsedUp { length },
         // dma_buf_mmap_internal in drivers/dma-buf/dma-buf.c says EINVAL without an mmap operation; exporters have
         // other words for it.
         (Method::Dmabuf, Some("EINVAL" | "ENODEV" | "ENOTSUPP" | "EOPNOTSUPP")) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peermem_proto::{ByteRange, Direction, Initiator, Method, Path};
+use peermem_proto::{ByteRange, Direction, Initiator, LeaseId, Method, Path};
 use thiserror::Error;
 
 use crate::{
@@ -31,6 +31,14 @@ pub enum RegistrationError {
         /// What the lease allows.
         direction: Direction,
     },
+    /// The right has gone.
+    #[error(
+        "lease {lease} has been revoked, or the daemon has it no longer: drop what was made of it, and map again"
+    )]
+    Revoked {
+        /// Which.
+        lease: LeaseId,
+    },
     /// The memory can't be mapped, which the method begins with.
     #[error("the memory can't be mapped")]
     Mapping(#[from] MappingError),
@@ -53,6 +61,9 @@ impl<C: Connection> Lease<C> {
         access: Access,
     ) -> Result<Arc<MemoryRegion>, RegistrationError> {
         let info = self.info();
+        if self.is_revoked() {
+            return Err(RegistrationError::Revoked { lease: info.id });
+        }
         check_initiator(&info.paths, pd.context().name())?;
         check_access(info.direction, access)?;
         Ok(match info.method {
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     fn path(initiator: &str) -> Path {
-        Path { initiator: initiator.parse().unwrap(), route: Route::Software {}, found: None }
+        Path { initiator: initiator.parse().unwrap(), route: Route::Software {}, dma: None, found: None }
     }
 
     #[test]

@@ -1,26 +1,26 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use peermem_proto::ByteLen;
-use peermemd::config::{DEFAULT_PATH, check_emulated_size};
+use peermemd::config::{DEFAULT_PATH, MetricsAddress, check_emulated_size};
 
 /// Manages peer memory: decides who may map GPU, NVMe and FPGA memory for which device.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "peermemd", version, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Read this config file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub(crate) config: PathBuf,
 
-    /// Serve this socket, whatever the config says
+    /// Serve this socket, whatever the config says; one that systemd passes wins
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
-    /// Serve /metrics at this address, whatever the config says
+    /// Serve /metrics at this address, or at unix:PATH, whatever the config says
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) metrics: Option<MetricsAddress>,
 
     /// For development: serve one region of host memory, called `emulated`, and nothing else; reads no config
     /// unless --config is given. Give a size such as 64MiB
@@ -41,7 +41,7 @@ Without --config, a missing /etc/peermemd/peermemd.toml means the defaults.
 An ordinary user's socket is $XDG_RUNTIME_DIR/peermemd/peermemd.sock; root's is /run/peermemd/peermemd.sock.
 
 SIGTERM and SIGINT stop the daemon: clients get the replies they wait for, leases end.
-Exit status: 0 after a stop, 1 when it can't start or run, 2 for a wrong command line.";
+Exit status: 0 after a stop, 1 when it can't start or run, 2 for a wrong command line, 78 for a config that can't be used.";
 
 fn emulated_size(text: &str) -> Result<ByteLen, String> {
     let size = text.parse().map_err(|error| format!("{error}"))?;

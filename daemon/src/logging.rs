@@ -25,7 +25,7 @@ pub(crate) fn start(filter: &str) {
             .with_target(false)
             .boxed(),
     };
-    tracing_subscriber::registry().with(output.with_filter(filter)).init();
+    tracing_subscriber::registry().with(output).with(filter).init();
     if let Some(wrong) = wrong {
         tracing::warn!("--log: {wrong}; logging at info");
     }

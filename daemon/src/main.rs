@@ -2,9 +2,14 @@
 
 use std::process::ExitCode;
 
+use peermemd::config::ConfigError;
+
 mod args;
 mod logging;
 mod run;
+
+/// `EX_CONFIG` of sysexits.h, by which the unit knows that another try is in vain.
+const CONFIG_UNUSABLE: u8 = 78;
 
 fn main() -> ExitCode {
     let args = <args::Args as clap::Parser>::parse();
@@ -13,7 +18,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(CONFIG_UNUSABLE) } else { ExitCode::FAILURE }
         }
     }
 }

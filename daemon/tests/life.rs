@@ -4,12 +4,15 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
-    net::TcpStream,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    thread,
 };
 
 use serde_json::json;
-use support::{Daemon, PATIENCE, run_to_end};
+use support::{Client, Daemon, run_to_end};
 
 #[test]
 fn sigterm_drains_and_leaves_nothing_behind() {
@@ -41,6 +44,28 @@ fn a_reply_that_is_on_its_way_is_delivered() {
     }
     assert!(replies > 0, "nothing was delivered");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_never_pauses_does_not_keep_it_from_stopping() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let mut talking = Client::connect(&daemon.socket());
+    talking.stream = client.stream.try_clone().unwrap();
+    let talker = thread::spawn(move || {
+        let call = br#"{"method":"io.peermem.Broker.GetStatus"}"#;
+        while talking.try_send(call) {}
+    });
+    for _ in 0..1000 {
+        assert!(client.receive().is_some(), "nothing was answered");
+    }
+    daemon.signal("TERM");
+    while client.receive().is_some() {}
+    assert_eq!(daemon.wait().code(), Some(0));
+    talker.join().unwrap();
+    // By itself, and not because its patience was at an end.
+    let log = daemon.log();
+    assert!(!log.contains("in time"), "{log}");
 }
 
 #[test]
@@ -88,7 +113,7 @@ fn a_config_that_is_wrong_is_pointed_at() {
         let folder = tempfile::tempdir().unwrap();
         for arguments in [&[][..], &["--check-config"]] {
             let (code, said) = run_to_end(folder.path(), config, arguments);
-            assert_eq!(code, Some(1), "{said}");
+            assert_eq!(code, Some(78), "{said}");
             assert!(said.contains(says), "{says:?} isn't in:\n{said}");
         }
     }
@@ -112,68 +137,68 @@ fn the_shipped_config_is_good_and_shows_the_defaults() {
         ..peermemd::config::Settings::default()
     };
     assert_eq!(settings(shipped), expected);
-    // Every key that is commented out is shown with its default: uncommented, nothing changes.
+    // Every key that is commented out is shown with its default, but in examples of `[[...]]`: uncommented, nothing changes.
+    let mut in_example = false;
     let shown: String = shipped
         .lines()
         .map(|line| {
+            in_example = line.starts_with("# [[") || (in_example && !line.is_empty());
             line.strip_prefix("# ")
-                .filter(|rest| rest.contains(" = ") && !rest.contains("0000:"))
+                .filter(|rest| {
+                    // Of these the default is that they are absent.
+                    let absent = ["socket =", "journal =", "audit_namespace ="];
+                    !in_example && rest.contains(" = ") && !absent.iter().any(|key| rest.starts_with(key))
+                })
                 .unwrap_or(line)
         })
-        .filter(|line| !["name =", "size =", "ignore =", "socket ="].iter().any(|key| line.starts_with(key)))
         .map(|line| format!("{line}\n"))
         .collect();
     assert!(shown.contains("\nstall_secs = "), "{shown}");
     assert_eq!(settings(&shown), expected);
 }
 
-fn http(daemon: &Daemon, request: &str) -> String {
-    let mut stream = TcpStream::connect(daemon.metrics_address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
-fn metrics_count_what_happened() {
+fn a_client_that_is_refused_in_a_loop_can_t_fill_the_log() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();
-    let _lease = client.map(8192);
-    client.call(
-        "Map",
-        json!({ "region": "nope", "length": 4096, "initiators": ["emulated"], "direction": "read" }),
-    );
-    client.call("Nope", json!({}));
-    let text = http(&daemon, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    for line in [
-        "peermem_regions{provider=\"emulated\"} 1",
-        "peermem_region_size_bytes{provider=\"emulated\",region=\"emulated\"} 1048576",
-        "peermem_region_leased_bytes{provider=\"emulated\",region=\"emulated\"} 8192",
-        "peermem_leases{method=\"pinned\"} 1",
-        "peermem_mappings_total{method=\"pinned\",route=\"software\"} 1",
-        "peermem_refusals_total{code=\"UnknownRegion\"} 1",
-        "peermem_refusals_total{code=\"MethodNotFound\"} 1",
-        "peermem_request_duration_seconds_count{method=\"Map\"} 2",
-        "peermem_request_duration_seconds_count{method=\"unknown\"} 1",
-        "peermem_connections 1",
-    ] {
-        assert!(text.lines().any(|l| l == line), "{line:?} isn't in:\n{text}");
+    for _ in 0..300 {
+        client.call("Unmap", json!({ "lease": 99 }));
     }
-    assert!(text.contains("process_open_fds "), "{text}");
+    let text = daemon.scrape("GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(text.contains("peermem_refusals_total{code=\"UnknownLease\"} 300"), "{text}");
+    let log = daemon.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("call refused")).collect();
+    assert_eq!(told.len(), 10, "{log}");
+    for field in ["audit=\"refusal\"", "code=\"io.peermem.Broker.UnknownLease\"", "lease=99", "uid="] {
+        assert!(told[0].contains(field), "{field} isn't in {}", told[0]);
+    }
+    assert_eq!(log.matches("the rest is counted and not told").count(), 1, "{log}");
 }
 
 #[test]
-fn the_metrics_door_keeps_its_bounds() {
-    let daemon = Daemon::start();
-    assert!(http(&daemon, "GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
-    assert!(http(&daemon, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
-    let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(9000));
-    assert!(http(&daemon, &long).starts_with("HTTP/1.1 431 "));
-    // As many silent scrapers as are served at once are given up after some seconds.
-    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(daemon.metrics_address()).unwrap()).collect();
-    assert!(http(&daemon, "GET /metrics HTTP/1.1\r\n\r\n").contains("peermem_build_info"));
-    drop(silent);
+fn a_socket_that_another_listens_at_is_left_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("peermemd.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let (code, said) = run_to_end(folder.path(), "", &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another peermemd serves"), "{said}");
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn a_socket_that_was_passed_is_served_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("passed.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // A client that is there before the daemon.
+    let mut client = support::Client::connect(&path);
+    let mut daemon =
+        support::activate(folder.path(), "peermemd.socket", OwnedFd::from(listener.try_clone().unwrap()));
+    client.assert_alive();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    assert!(path.exists(), "systemd's socket was removed");
+    drop(listener);
 }

@@ -102,6 +102,8 @@ fn a_call_that_wants_no_reply_gets_none() {
     client.send(br#"{"method":"io.peermem.Broker.GetStatus","oneway":true}"#, vec![]);
     client.send(br#"{"method":"io.peermem.Broker.Nope","oneway":true}"#, vec![]);
     client.assert_alive();
+    // Who is refused without a reply is still told of.
+    eventually("the log tells it", || daemon.log().contains("call refused"));
 }
 
 #[test]
@@ -213,4 +215,29 @@ fn what_a_client_receives_can_be_given_away_and_outlives_the_call() {
     assert_eq!(reply["parameters"]["memory_fd"], 0);
     assert_eq!(rustix::fs::fstat(&fds[0]).unwrap().st_size, 8192);
     assert_eq!(rustix::fs::fstat(&fd).unwrap().st_size, 4096);
+}
+
+#[test]
+fn a_client_of_another_pid_namespace_is_served_without_a_pid() {
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    assert!(rustix::process::geteuid().is_root(), "only root makes namespaces");
+    // Of a client outside of its own namespace, the daemon's kernel tells no number: so the daemon goes into one.
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("peermemd.sock");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]).arg(env!("CARGO_BIN_EXE_peermemd"));
+    command.args(["--emulate", "1MiB", "--config", "/dev/null", "--socket"]).arg(&socket);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let _daemon = Killed(command.spawn().unwrap());
+    eventually("the daemon serves", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let mut client = support::Client::connect(&socket);
+    let (reply, _memory) = client.call_with("Map", map_request(4096), vec![]);
+    assert_eq!(reply["parameters"]["lease"]["owner"]["pid"], 0, "{reply}");
+    client.assert_alive();
 }

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    DeviceFinding, Direction, Event, Extent, Initiator, Lease, LeaseId, PciAddress, RdmaName, Refusal,
-    Region, RegionName, Sharing,
+    Action, DeviceFinding, Direction, DmaAddr, Event, Explanation, Extent, Initiator, Lease, LeaseId,
+    PciAddress, RdmaName, Refusal, Region, RegionName, Revocation, Sharing, Token,
     size::{ByteLen, ByteRange},
     status::Status,
 };
@@ -38,9 +38,15 @@ calls! {
     ListLeases => "ListLeases" -> LeasePage;
     Map => "Map" -> MapReply;
     Unmap => "Unmap" -> Empty;
+    Renew => "Renew" -> RenewReply;
+    Delegate => "Delegate" -> DelegateReply;
+    Claim => "Claim" -> MapReply;
+    Revoke => "Revoke" -> RevokeReply;
+    Resume => "Resume" -> ResumeReply;
     Register => "Register" -> RegisterReply;
     Unregister => "Unregister" -> Empty;
     Watch => "Watch" -> WatchReply;
+    Explain => "Explain" -> Explanation;
     ReportDevice => "ReportDevice" -> Empty;
     ReportPair => "ReportPair" -> Empty;
 }
@@ -68,6 +74,8 @@ pub struct HelloReply {
     pub protocol: u32,
     /// The daemon's own version.
     pub version: String,
+    /// Names the daemon's table of leases: a client that comes back to another table has lost its leases.
+    pub instance: String,
 }
 
 /// Asks for the daemon's state.
@@ -130,6 +138,15 @@ pub struct Map {
     pub initiators: Vec<Initiator>,
     /// What those devices do.
     pub direction: Direction,
+    /// For how many seconds; absent: for as long as the policy allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_secs: Option<u64>,
+    /// Where initiators that the daemon owns shall see the memory; one that isn't named here gets an address that is free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<DmaAddr>,
+    /// Which of those initiators the client will drive itself: the reply brings its device's descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drive: Option<PciAddress>,
 }
 
 impl Map {
@@ -146,7 +163,31 @@ impl Map {
             Extent::Range(range) => (Some(range.offset()), Some(range.length())),
             Extent::Whole => (None, None),
         };
-        Self { region, offset, length, initiators, direction }
+        Self { region, offset, length, initiators, direction, lease_secs: None, at: Vec::new(), drive: None }
+    }
+
+    /// The same for `secs` seconds, unless the lease is renewed.
+    #[must_use]
+    pub fn for_secs(self, secs: u64) -> Self {
+        Self { lease_secs: Some(secs), ..self }
+    }
+
+    /// The same at this address of one of the initiators.
+    #[must_use]
+    pub fn at(mut self, address: DmaAddr) -> Self {
+        self.at.push(address);
+        self
+    }
+
+    /// The same with the descriptor of this initiator's device.
+    #[must_use]
+    pub fn driving(self, device: PciAddress) -> Self {
+        Self { drive: Some(device), ..self }
+    }
+
+    /// How many descriptors the reply brings.
+    pub fn descriptors(&self) -> usize {
+        1 + usize::from(self.drive.is_some())
     }
 
     /// What is asked for.
@@ -165,7 +206,7 @@ impl Map {
     }
 }
 
-/// A granted mapping. One descriptor comes with it.
+/// A granted mapping. One descriptor comes with it, or two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapReply {
     /// The lease, with method, route and revocation class.
@@ -174,6 +215,9 @@ pub struct MapReply {
     pub memory_fd: u32,
     /// Where the mapping starts inside the descriptor, in bytes: an offset for mmap or `ibv_reg_dmabuf_mr`.
     pub memory_offset: ByteLen,
+    /// The index of the descriptor of the device that the client will drive, where it asked for one ([`Map::drive`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_fd: Option<u32>,
 }
 
 /// Gives a lease back.
@@ -182,6 +226,114 @@ pub struct MapReply {
 pub struct Unmap {
     /// The lease.
     pub lease: LeaseId,
+}
+
+/// Asks for more time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// The lease.
+    pub lease: LeaseId,
+    /// For how many seconds from now; absent: for as long as the policy allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_secs: Option<u64>,
+}
+
+/// The answer to [`Renew`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewReply {
+    /// The lease as it is now.
+    pub lease: Lease,
+}
+
+/// Makes a token by which another process takes the lease over. The descriptor that the grant brought goes along, and so
+/// the claimant gets the same memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegate {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The index of the memory's descriptor.
+    pub memory_fd: u32,
+}
+
+/// The answer to [`Delegate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegateReply {
+    /// What the other process must say.
+    pub token: Token,
+    /// How many seconds it has. Until the token is used, the lease stays where it is.
+    pub expires_in_secs: u64,
+}
+
+/// Takes over the lease behind a token, under the caller's own credentials and quota. One descriptor comes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// What [`Delegate`] answered.
+    pub token: Token,
+}
+
+/// Takes a lease from its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// The lease.
+    pub lease: LeaseId,
+}
+
+/// The answer to [`Revoke`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeReply {
+    /// Whether the memory has been taken back, or the client was only told.
+    pub revocation: Revocation,
+    /// What the client must do now; says so where it need do nothing.
+    pub client_must: String,
+}
+
+/// After the daemon has been restarted: a client's process says which leases and regions it still has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The table of leases that they are from, out of the earlier [`HelloReply`].
+    pub instance: String,
+    /// The leases, [`MOST_RESUMED`] at most.
+    #[serde(default)]
+    pub leases: Vec<LeaseId>,
+    /// The registered regions, [`MOST_RESUMED`] at most.
+    #[serde(default)]
+    pub regions: Vec<RegionName>,
+}
+
+/// How many leases, and how many regions, one call resumes.
+pub const MOST_RESUMED: usize = 500;
+
+/// The answer to [`Resume`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeReply {
+    /// The leases that the caller doesn't have any more; all others now hang on this connection.
+    pub lost_leases: Vec<LeaseId>,
+    /// The regions that the caller doesn't have any more.
+    pub lost_regions: Vec<RegionName>,
+}
+
+/// Asks what the policy says, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// The user.
+    pub uid: u32,
+    /// The user's groups, 65536 at most.
+    #[serde(default)]
+    pub gids: Vec<u32>,
+    /// What the user would do.
+    pub action: Action,
+    /// With which region; absent only for [`Action::Watch`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionName>,
+    /// For which device; a mapping for several is decided for each by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<Initiator>,
 }
 
 /// Offers a dma-buf of device memory as a region, for as long as this connection lives. One descriptor comes with it.

@@ -41,13 +41,17 @@ impl FromStr for RdmaName {
 
 serde_by_text!(RdmaName);
 
-/// The device that reads or writes the memory. Text form: `rdma:mlx5_0`, `pci:0000:3b:00.0` or `emulated`.
+/// The device that reads or writes the memory. Text form: `rdma:mlx5_0`, `pci:0000:3b:00.0`,
+/// `vfio:0000:3b:00.0` or `emulated`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Initiator {
     /// An RDMA device, by its name.
     Rdma(RdmaName),
-    /// Any PCI function that does DMA, such as an NVMe controller.
+    /// Any PCI function that does DMA and that a driver of the kernel's has, such as an NVMe controller.
     Pci(PciAddress),
+    /// A PCI function bound to vfio-pci that the daemon owns: it reaches what the daemon maps for it, at a
+    /// [`DmaAddr`](crate::DmaAddr), and nothing else.
+    Vfio(PciAddress),
     /// No device at all: it stands in for one where the daemon runs with emulated regions only.
     Emulated,
 }
@@ -55,16 +59,17 @@ pub enum Initiator {
 /// Why a text doesn't name an initiator.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InitiatorError {
-    /// None of the three forms.
+    /// None of the four forms.
     #[error(
-        "{0:?} doesn't name an initiator: expected rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION or emulated"
+        "{0:?} doesn't name an initiator: expected rdma:NAME, pci:DOMAIN:BUS:DEVICE.FUNCTION, \
+         vfio:DOMAIN:BUS:DEVICE.FUNCTION or emulated"
     )]
     Form(String),
     /// `rdma:` with something that can't be a device's name.
     #[error("{0:?} can't be the name of an RDMA device: see `ls /sys/class/infiniband`")]
     RdmaName(String),
-    /// `pci:` with something else than a PCI address.
-    #[error("in `pci:`: {0}")]
+    /// `pci:` or `vfio:` with something else than a PCI address.
+    #[error("in the initiator's name: {0}")]
     PciAddress(#[from] PciAddressError),
 }
 
@@ -73,6 +78,7 @@ impl fmt::Display for Initiator {
         match self {
             Self::Rdma(name) => write!(f, "rdma:{name}"),
             Self::Pci(address) => write!(f, "pci:{address}"),
+            Self::Vfio(address) => write!(f, "vfio:{address}"),
             Self::Emulated => f.write_str("emulated"),
         }
     }
@@ -84,6 +90,7 @@ impl FromStr for Initiator {
         match text.split_once(':') {
             Some(("rdma", name)) => Ok(Self::Rdma(name.parse()?)),
             Some(("pci", address)) => Ok(Self::Pci(address.parse()?)),
+            Some(("vfio", address)) => Ok(Self::Vfio(address.parse()?)),
             None if text == "emulated" => Ok(Self::Emulated),
             _ => Err(InitiatorError::Form(text.chars().take(80).collect())),
         }
@@ -100,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_or_refused(text in "(rdma:|pci:)?\\PC*") {
+        fn any_text_is_parsed_or_refused(text in "(rdma:|pci:|vfio:)?\\PC*") {
             if let Ok(initiator) = text.parse::<Initiator>() {
                 prop_assert_eq!(initiator.to_string().parse::<Initiator>(), Ok(initiator));
             }
@@ -108,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms() {
-        for text in ["rdma:mlx5_0", "pci:0000:3b:00.0", "emulated"] {
+    fn the_four_forms() {
+        for text in ["rdma:mlx5_0", "pci:0000:3b:00.0", "vfio:0000:3b:00.0", "emulated"] {
             assert_eq!(text.parse::<Initiator>().unwrap().to_string(), text);
         }
     }

@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::RegionName, lease::Lease, region::Region};
+use crate::{
+    id::RegionName,
+    lease::{Lease, Owner},
+    region::Region,
+};
 
 /// Why a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,8 +20,29 @@ pub enum LeaseEnd {
     OwnerGone,
     /// Its region went away.
     RegionGone,
-    /// The daemon is stopping.
-    DaemonStopping,
+    /// It had been revoked, and its owner has let go, or the memory was taken back.
+    Revoked,
+    /// Its client didn't come back after a restart of the daemon.
+    NotResumed,
+    /// A lease of the same device was revoked, and that device gives its memory back only as a whole.
+    NeighbourRevoked,
+    /// A device that it was mapped for went away.
+    InitiatorGone,
+}
+
+impl LeaseEnd {
+    /// As it is on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unmapped => "unmapped",
+            Self::OwnerGone => "owner_gone",
+            Self::RegionGone => "region_gone",
+            Self::Revoked => "revoked",
+            Self::NotResumed => "not_resumed",
+            Self::NeighbourRevoked => "neighbour_revoked",
+            Self::InitiatorGone => "initiator_gone",
+        }
+    }
 }
 
 impl fmt::Display for LeaseEnd {
@@ -26,7 +51,12 @@ impl fmt::Display for LeaseEnd {
             Self::Unmapped => "given back",
             Self::OwnerGone => "its owner has gone",
             Self::RegionGone => "its region has gone",
-            Self::DaemonStopping => "the daemon is stopping",
+            Self::Revoked => "revoked, and let go",
+            Self::NotResumed => "its client didn't come back after a restart",
+            Self::NeighbourRevoked => {
+                "a lease of the same device was revoked, which takes all of its memory back"
+            }
+            Self::InitiatorGone => "a device that it was mapped for has gone",
         })
     }
 }
@@ -50,6 +80,33 @@ pub enum Event {
         /// The lease.
         lease: Lease,
     },
+    /// A lease got another time to end.
+    LeaseRenewed {
+        /// The lease.
+        lease: Lease,
+    },
+    /// A lease was passed on.
+    LeaseDelegated {
+        /// The lease, with its new owner.
+        lease: Lease,
+        /// Who had it before.
+        from: Owner,
+    },
+    /// A lease was revoked, and its client must let go; its state says why.
+    LeaseRevoked {
+        /// The lease.
+        lease: Lease,
+    },
+    /// The client of a revoked lease has had time enough, and hasn't let go.
+    LeaseOverdue {
+        /// The lease.
+        lease: Lease,
+    },
+    /// A client came back after a restart of the daemon, and has its lease again.
+    LeaseResumed {
+        /// The lease.
+        lease: Lease,
+    },
     /// A lease ended.
     LeaseEnded {
         /// The lease, as it was.
@@ -57,4 +114,42 @@ pub enum Event {
         /// Why.
         reason: LeaseEnd,
     },
+    /// Somebody asked for a mapping, a lease or a region, and was refused.
+    Refused {
+        /// Who.
+        owner: Owner,
+        /// For which region, where the call names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<RegionName>,
+        /// The refusal's code.
+        code: String,
+        /// The refusal in words.
+        message: String,
+    },
+    /// A user was refused more than is told one by one.
+    RefusalsLeftOut {
+        /// The user.
+        uid: u32,
+        /// How many refusals weren't told since the last event of this kind about the user.
+        count: u64,
+    },
+}
+
+impl Event {
+    /// The kind, as it is on the wire.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::RegionAdded { .. } => "region_added",
+            Self::RegionGone { .. } => "region_gone",
+            Self::LeaseGranted { .. } => "lease_granted",
+            Self::LeaseRenewed { .. } => "lease_renewed",
+            Self::LeaseDelegated { .. } => "lease_delegated",
+            Self::LeaseRevoked { .. } => "lease_revoked",
+            Self::LeaseOverdue { .. } => "lease_overdue",
+            Self::LeaseResumed { .. } => "lease_resumed",
+            Self::LeaseEnded { .. } => "lease_ended",
+            Self::Refused { .. } => "refused",
+            Self::RefusalsLeftOut { .. } => "refusals_left_out",
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    address::DmaAddr,
     device::Initiator,
     finding::DeviceFinding,
     pci::PciAddress,
@@ -73,6 +74,9 @@ pub enum Route {
         /// The ports whose ACS settings send the traffic up, although a shorter way exists.
         redirected_by: Vec<PciAddress>,
     },
+    /// The initiator emits the path's [`Path::dma`], which its IOMMU translates. No IOMMU, and no daemon, tells which ports the
+    /// bytes then pass.
+    Iommu {},
     /// No device-to-device transaction: a CPU copies (soft-RoCE, emulated regions).
     Software {},
 }
@@ -109,6 +113,7 @@ impl fmt::Display for Route {
                 }
                 Ok(())
             }
+            Self::Iommu {} => f.write_str("IOMMU"),
             Self::Software {} => f.write_str("CPU copy"),
         }
     }
@@ -121,6 +126,10 @@ pub struct Path {
     pub initiator: Initiator,
     /// The way that its bytes take.
     pub route: Route,
+    /// Where the initiator sees the memory; for initiators that the daemon owns ([`Initiator::Vfio`]) only: all others get their
+    /// address from their driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dma: Option<DmaAddr>,
     /// What the self-test found of the device; absent for devices that it doesn't test, or hasn't yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<DeviceFinding>,
@@ -128,7 +137,11 @@ pub struct Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {}", self.initiator, self.route)
+        write!(f, "{} by {}", self.initiator, self.route)?;
+        match &self.dma {
+            Some(DmaAddr { iova, .. }) => write!(f, " at {iova}"),
+            None => Ok(()),
+        }
     }
 }
 

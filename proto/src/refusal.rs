@@ -1,15 +1,18 @@
 //! Every *no* that the daemon says, with a stable code and its reason in words.
 //!
-//! A [`Refusal`] is a decision: the daemon is well, and asking again the same way ends the same way. A [`Fault`] is
-//! something that failed below it. On the wire both are varlink errors: the code is the error's name, the fields are
+//! A [`Refusal`] is a decision: the daemon is well, and asking again the same way ends the same way. A
+//! [`Fault`](crate::Fault) is something that failed below it. On the wire both are varlink errors: the code is the error's name, the fields are
 //! its parameters, and `message` holds the sentence.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    action::Action,
+    address::Iova,
     device::Initiator,
     id::{LeaseId, RegionName},
+    lease::Revoked,
     mapping::Method,
     pci::PciAddress,
     size::ByteLen,
@@ -112,6 +115,122 @@ pub enum Refusal {
         /// Bytes free.
         free: ByteLen,
     },
+    /// The pool has as much, and not in one piece.
+    #[error(
+        "{requested} of region {region} were asked for, and the largest free piece has {largest}: others' leases are in \
+         between"
+    )]
+    #[serde(rename = "io.peermem.Broker.Fragmented")]
+    Fragmented {
+        /// The region.
+        region: RegionName,
+        /// Bytes asked for.
+        requested: ByteLen,
+        /// Bytes of the largest free piece.
+        largest: ByteLen,
+    },
+    /// The config names the region, and the daemon can't take its memory.
+    #[error("region {region} isn't served: {why}")]
+    #[serde(rename = "io.peermem.Broker.NotServed")]
+    NotServed {
+        /// The region.
+        region: RegionName,
+        /// What stands in the way.
+        why: String,
+    },
+    /// The config names the region, and its BAR isn't memory.
+    #[error("region {region} isn't served: {why}")]
+    #[serde(rename = "io.peermem.Broker.RegisterBar")]
+    RegisterBar {
+        /// The region.
+        region: RegionName,
+        /// How one sees that there are registers.
+        why: String,
+    },
+    /// The daemon doesn't map memory for this function.
+    #[error("nothing is mapped for {initiator}: {why}")]
+    #[serde(rename = "io.peermem.Broker.InitiatorNotServed")]
+    InitiatorNotServed {
+        /// The initiator.
+        initiator: Initiator,
+        /// What stands in the way.
+        why: String,
+    },
+    /// No IOMMU translates what the initiator emits.
+    #[error("nothing is mapped for {initiator}: {why}")]
+    #[serde(rename = "io.peermem.Broker.NoIommu")]
+    NoIommu {
+        /// The initiator.
+        initiator: Initiator,
+        /// What to do.
+        why: String,
+    },
+    /// The IOMMU can't tell the initiator from other functions.
+    #[error("nothing is mapped for {initiator}: {why}")]
+    #[serde(rename = "io.peermem.Broker.SharedGroup")]
+    SharedGroup {
+        /// The initiator.
+        initiator: Initiator,
+        /// The other members of its IOMMU group.
+        others: Vec<PciAddress>,
+        /// What follows from that.
+        why: String,
+    },
+    /// Another user drives the initiator, or has memory mapped for it.
+    #[error(
+        "{initiator} is in another user's hands: whoever drives it reaches all that is mapped for it. Ask again when they have \
+         closed it and given their leases back"
+    )]
+    #[serde(rename = "io.peermem.Broker.InitiatorTaken")]
+    InitiatorTaken {
+        /// The initiator.
+        initiator: Initiator,
+    },
+    /// Something is mapped at the address that was asked for.
+    #[error("{length} at {iova} of {initiator} overlap what is mapped at {taken}")]
+    #[serde(rename = "io.peermem.Broker.AddressTaken")]
+    AddressTaken {
+        /// The initiator.
+        initiator: Initiator,
+        /// The address.
+        iova: Iova,
+        /// Bytes to be mapped there.
+        length: ByteLen,
+        /// Where the mapping in the way begins.
+        taken: Iova,
+    },
+    /// The IOMMU doesn't translate the address that was asked for, or the initiator can't emit it.
+    #[error(
+        "{length} at {iova} of {initiator} can't be mapped: outside of what the IOMMU translates, reserved (interrupts), or \
+         beyond the initiator's address bits"
+    )]
+    #[serde(rename = "io.peermem.Broker.AddressReserved")]
+    AddressReserved {
+        /// The initiator.
+        initiator: Initiator,
+        /// The address.
+        iova: Iova,
+        /// Bytes to be mapped there.
+        length: ByteLen,
+    },
+    /// The initiator's addresses are used up.
+    #[error("{initiator} has no {length} of free addresses in one piece: the largest has {largest}")]
+    #[serde(rename = "io.peermem.Broker.AddressesUsedUp")]
+    AddressesUsedUp {
+        /// The initiator.
+        initiator: Initiator,
+        /// Bytes to be mapped.
+        length: ByteLen,
+        /// The largest free piece.
+        largest: ByteLen,
+    },
+    /// The kernel allows the initiator no more mappings.
+    #[error("{initiator} has as many mappings as the kernel allows (dma_entry_limit of vfio_iommu_type1)")]
+    #[serde(rename = "io.peermem.Broker.MappingsUsedUp")]
+    MappingsUsedUp {
+        /// The initiator.
+        initiator: Initiator,
+    },
     /// The range leaves the window.
     #[error("the range ends at byte {end} and region {region} has {size}")]
     #[serde(rename = "io.peermem.Broker.OutOfRange")]
@@ -212,6 +331,80 @@ pub enum Refusal {
         /// How many.
         limit: u64,
     },
+    /// The policy says no.
+    #[error("{why}")]
+    #[serde(rename = "io.peermem.Broker.NotAllowed")]
+    NotAllowed {
+        /// What was tried.
+        action: Action,
+        /// The region, where the action is about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        region: Option<RegionName>,
+        /// The rule that refused; absent where no rule fits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// The decision in words, and what to do.
+        why: String,
+    },
+    /// The user has as much as a rule of the policy lets them have.
+    #[error(
+        "rule {rule} of the policy limits the {what} of user {uid} to {limit}, {held} are held and {asked} more were asked \
+         for: give some back, or have the rule changed"
+    )]
+    #[serde(rename = "io.peermem.Broker.OverQuota")]
+    OverQuota {
+        /// The rule.
+        rule: String,
+        /// `bytes` or `leases`.
+        what: String,
+        /// The user.
+        uid: u32,
+        /// How many the user has.
+        held: u64,
+        /// How many more were asked for.
+        asked: u64,
+        /// How many the user may have.
+        limit: u64,
+    },
+    /// The lease would be longer than a rule of the policy allows.
+    #[error(
+        "rule {rule} of the policy grants leases of {longest_secs} s at most, and {asked_secs} s were asked for"
+    )]
+    #[serde(rename = "io.peermem.Broker.LeaseTooLong")]
+    LeaseTooLong {
+        /// The rule.
+        rule: String,
+        /// Seconds asked for.
+        asked_secs: u64,
+        /// Seconds allowed.
+        longest_secs: u64,
+    },
+    /// The lease has been revoked: it can only be given back.
+    #[error(
+        "lease {lease} has been revoked ({reason}): drop its memory regions and mappings, and give it back"
+    )]
+    #[serde(rename = "io.peermem.Broker.LeaseRevoked")]
+    LeaseRevoked {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        reason: Revoked,
+    },
+    /// No lease waits behind this token.
+    #[error(
+        "no lease waits behind this token: it was used, has expired, or its lease has ended. Ask for another one"
+    )]
+    #[serde(rename = "io.peermem.Broker.UnknownToken")]
+    UnknownToken {},
+    /// The descriptor that came along isn't the one that was granted.
+    #[error(
+        "the descriptor that came along isn't the memory of lease {lease}: send the one that the grant brought, or a copy"
+    )]
+    #[serde(rename = "io.peermem.Broker.NotTheMemory")]
+    NotTheMemory {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The daemon is stopping.
     #[error("the daemon is stopping and grants nothing more: try again when it is back")]
     #[serde(rename = "io.peermem.Broker.Draining")]
@@ -222,22 +415,5 @@ pub enum Refusal {
     WatcherTooSlow {
         /// How many events were dropped.
         lost: u64,
-    },
-}
-
-/// Something failed below the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[serde(tag = "error", content = "parameters")]
-pub enum Fault {
-    /// The kernel said no to a provider.
-    #[error("region {region}: {operation} failed: {reason}")]
-    #[serde(rename = "io.peermem.Broker.ProviderFailed")]
-    ProviderFailed {
-        /// The region.
-        region: RegionName,
-        /// What the provider tried.
-        operation: String,
-        /// The kernel's answer, in words and with what it means here.
-        reason: String,
     },
 }

@@ -19,6 +19,10 @@ pub enum ProviderKind {
     P2pmem,
     /// A dma-buf that its owner process registered.
     Registered,
+    /// A BAR of a PCI function that is bound to vfio-pci, which the config declares to be memory.
+    Vfio,
+    /// A device DAX: CXL memory, persistent memory.
+    Dax,
     /// Host memory that plays device memory, for development.
     Emulated,
 }
@@ -28,6 +32,8 @@ impl fmt::Display for ProviderKind {
         f.pad(match self {
             Self::P2pmem => "p2pmem",
             Self::Registered => "registered",
+            Self::Vfio => "vfio",
+            Self::Dax => "dax",
             Self::Emulated => "emulated",
         })
     }
@@ -63,7 +69,7 @@ pub struct Region {
     pub generation: Generation,
     /// Where the memory comes from.
     pub provider: ProviderKind,
-    /// The PCI function that owns the memory; absent for emulated regions. For a registered region it is what the
+    /// The PCI function that owns the memory; absent for emulated regions, and for a device DAX that isn't on PCI. For a registered region it is what the
     /// owner declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<PciAddress>,
@@ -73,6 +79,8 @@ pub struct Region {
     pub size: ByteLen,
     /// What may still be leased, in bytes. A window is never used up.
     pub free: ByteLen,
+    /// Bytes whose leases have ended and that haven't come back yet, or that processes outside of the daemon hold.
+    pub missing: ByteLen,
     /// How many leases it has.
     pub leases: u64,
     /// Offsets and lengths must be multiples of this many bytes.

@@ -79,6 +79,11 @@ impl ByteLen {
         self.0.checked_sub(other.0).map(Self)
     }
 
+    /// The sum, or 2^64 - 1 where it would be more.
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// The difference, or zero where it would be negative.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -128,6 +133,11 @@ impl ByteRange {
     /// The range, or `None` when its end would exceed 2^64 - 1.
     pub fn new(offset: ByteLen, length: ByteLen) -> Option<Self> {
         offset.checked_add(length).map(|_| Self { offset, length })
+    }
+
+    /// The first `length` bytes.
+    pub const fn from_start(length: ByteLen) -> Self {
+        Self { offset: ByteLen::ZERO, length }
     }
 
     /// Where it starts, from the start of the region.

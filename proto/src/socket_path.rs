@@ -1,7 +1,7 @@
 //! Where the daemon's socket is: the one rule that the daemon and its clients share.
 //!
-//! The first of: the path given by name, [`VARIABLE`], [`SYSTEM_SOCKET`] if something is there, and
-//! [`user_socket`], where an ordinary user's own daemon listens. Nothing here looks at the machine: the caller
+//! The first of: the path given by name, [`VARIABLE`], [`SYSTEM_SOCKET`] if something is there or for root, whose own daemon would
+//! listen there, and [`user_socket`], where an ordinary user's own daemon listens. Nothing here looks at the machine: the caller
 //! brings the values.
 
 use std::{
@@ -50,7 +50,7 @@ impl SocketPath {
         let variable = surroundings.variable.filter(|value| !value.is_empty()).map(Path::new);
         if let Some(path) = explicit.or(variable) {
             Self::Given(path.to_owned())
-        } else if exists(Path::new(SYSTEM_SOCKET)) {
+        } else if surroundings.uid == 0 || exists(Path::new(SYSTEM_SOCKET)) {
             Self::System
         } else {
             Self::User(user_socket(surroundings.uid, surroundings.runtime_dir))
@@ -140,6 +140,12 @@ mod tests {
         assert_eq!(find(None, "/b", true).path(), Path::new("/b"));
         assert_eq!(find(None, "", true), SocketPath::System);
         assert_eq!(find(None, "", false), SocketPath::User("/run/user/7/peermemd/peermemd.sock".into()));
+    }
+
+    #[test]
+    fn root_has_no_socket_but_the_systems() {
+        let surroundings = Surroundings { variable: None, runtime_dir: None, uid: 0 };
+        assert_eq!(SocketPath::find(None, surroundings, |_| false), SocketPath::System);
     }
 
     #[test]

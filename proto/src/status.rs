@@ -19,10 +19,17 @@ pub struct Status {
     pub regions: u64,
     /// Leases now held.
     pub leases: u64,
+    /// Leases whose clients haven't come back yet after a restart.
+    pub waiting: u64,
+    /// Leases that were revoked and whose clients haven't let go in time.
+    pub overdue: u64,
     /// Bytes now leased out of pools.
     pub leased_bytes: u64,
     /// `true` when emulated regions are switched on.
     pub emulation: bool,
     /// `true` once it was told to stop: it answers, and grants nothing.
     pub draining: bool,
+    /// Why the config that was read last doesn't count, and the one before still does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_refused: Option<String>,
 }

@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use thiserror::Error;
 
-use crate::{
-    call::Call,
-    refusal::{Fault, Refusal},
-};
+use crate::{call::Call, fault::Fault, refusal::Refusal};
 
 /// A call as it stands on the wire; the parameters stay text until the method is known.
 #[derive(Debug, Serialize, Deserialize)]

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use peermem_proto::{
-    ByteLen, ByteRange, DeviceFinding, Direction, Event, Extent, Fault, Generation, Initiator, Lease,
-    LeaseEnd, LeaseId, Method, OnDemandFinding, Owner, Path, ProviderKind, Refusal, Region, Revocation,
-    Route, Shape, Sharing,
+    Action, ByteLen, ByteRange, Considered, DeviceFinding, Direction, DmaAddr, Event, Explanation, Extent,
+    Fault, Generation, Initiator, Lease, LeaseEnd, LeaseId, LeaseState, Method, Moment, OnDemandFinding,
+    Owner, Path, ProviderKind, Refusal, Region, Revocation, Revoked, Route, Shape, Sharing, Token,
+    address::Iova,
     call::{self, Call},
     interface,
     status::Status,
@@ -109,6 +110,7 @@ fn region() -> Region {
         shape: Shape::Pool,
         size: ByteLen::new(1 << 26),
         free: ByteLen::new(1 << 20),
+        missing: ByteLen::ZERO,
         leases: 1,
         alignment: ByteLen::new(4096),
         method: Method::OnDemand,
@@ -125,13 +127,29 @@ fn lease(route: Route) -> Lease {
         generation: Generation::FIRST,
         offset: ByteLen::ZERO,
         length: ByteLen::new(4096),
-        paths: vec![Path { initiator: "rdma:rxe0".parse().unwrap(), route, found: Some(found()) }],
+        paths: vec![Path {
+            initiator: "rdma:rxe0".parse().unwrap(),
+            route,
+            dma: Some(dma()),
+            found: Some(found()),
+        }],
         direction: Direction::Bidirectional,
         method: Method::Dmabuf,
         revocation: Revocation::Enforced,
         emulated: true,
-        owner: Owner { uid: 1000, gid: 1000, pid: 1 },
+        owner: owner(),
+        expires_at: Some(Moment::from_millis(1)),
+        state: LeaseState::Active {},
+        waiting: true,
     }
+}
+
+fn dma() -> DmaAddr {
+    DmaAddr { initiator: "vfio:0000:01:00.0".parse().unwrap(), iova: Iova::new(0x1000) }
+}
+
+fn owner() -> Owner {
+    Owner { uid: 1000, gid: 1000, pid: 1 }
 }
 
 fn found() -> DeviceFinding {
@@ -145,20 +163,39 @@ fn every_call_and_reply_is_as_declared() {
     let leases = [
         lease(Route::BusAddress { acs_checked: true }),
         lease(Route::HostBridge { bridge: "0000:00".to_owned(), redirected_by: vec![device] }),
+        lease(Route::Iommu {}),
         lease(Route::Software {}),
     ];
+    let at = Moment::from_millis(1);
+    let state = LeaseState::Revoked { reason: Revoked::RegionOwner, at, overdue: true };
+    let revoked = Lease { state, expires_at: None, waiting: false, ..lease(Route::Software {}) };
     let events = [
         Event::RegionAdded { region: region() },
         Event::RegionGone { name: name.clone() },
         Event::LeaseGranted { lease: leases[0].clone() },
         Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::OwnerGone },
-        Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::DaemonStopping },
+        Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::NotResumed },
+        Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::NeighbourRevoked },
+        Event::LeaseEnded { lease: leases[0].clone(), reason: LeaseEnd::InitiatorGone },
+        Event::LeaseRenewed { lease: leases[0].clone() },
+        Event::LeaseDelegated { lease: leases[0].clone(), from: owner() },
+        Event::LeaseRevoked { lease: revoked.clone() },
+        Event::LeaseOverdue { lease: revoked.clone() },
+        Event::LeaseResumed { lease: leases[0].clone() },
+        Event::Refused { owner: owner(), name: Some(name.clone()), code: "a".into(), message: "b".into() },
+        Event::RefusalsLeftOut { uid: 1000, count: 1 },
     ];
     let range = ByteRange::new(ByteLen::ZERO, ByteLen::new(4096)).unwrap();
     let map = |extent| call::Map::new(region().name, extent, [Initiator::Emulated], Direction::Read);
-    let granted = call::MapReply { lease: leases[0].clone(), memory_fd: 0, memory_offset: ByteLen::ZERO };
+    let granted = call::MapReply {
+        lease: leases[0].clone(),
+        memory_fd: 0,
+        memory_offset: ByteLen::ZERO,
+        device_fd: Some(1),
+    };
 
-    check_call(&call::Hello { protocol: 1 }, &[call::HelloReply { protocol: 1, version: "0".to_owned() }]);
+    let (version, instance) = ("0".to_owned(), "ab".to_owned());
+    check_call(&call::Hello { protocol: 1 }, &[call::HelloReply { protocol: 1, version, instance }]);
     check_call(
         &call::GetStatus {},
         &[Status {
@@ -169,9 +206,12 @@ fn every_call_and_reply_is_as_declared() {
             connections: 1,
             regions: 1,
             leases: 1,
+            waiting: 1,
+            overdue: 1,
             leased_bytes: 1,
             emulation: true,
             draining: false,
+            config_refused: Some("why".to_owned()),
         }],
     );
     check_call(
@@ -184,12 +224,54 @@ fn every_call_and_reply_is_as_declared() {
     );
     check_call(&map(Extent::Range(range)), std::slice::from_ref(&granted));
     check_call(&map(Extent::Whole), std::slice::from_ref(&granted));
+    check_call(&map(Extent::Whole).for_secs(1), std::slice::from_ref(&granted));
+    check_call(&map(Extent::Whole).at(dma()).driving(device), std::slice::from_ref(&granted));
+    let lease = LeaseId::FIRST;
+    check_call(&call::Renew { lease, lease_secs: Some(1) }, &[call::RenewReply { lease: revoked }]);
+    let token = Token::from_random(1);
+    check_call(
+        &call::Delegate { lease, memory_fd: 0 },
+        &[call::DelegateReply { token, expires_in_secs: 60 }],
+    );
+    check_call(&call::Claim { token }, std::slice::from_ref(&granted));
+    check_call(
+        &call::Revoke { lease },
+        &[call::RevokeReply { revocation: Revocation::Enforced, client_must: "nothing".to_owned() }],
+    );
+    check_call(
+        &call::Resume { instance: "ab".to_owned(), leases: vec![lease], regions: vec![name.clone()] },
+        &[call::ResumeReply { lost_leases: vec![lease], lost_regions: vec![name.clone()] }],
+    );
+    for action in Action::ALL {
+        assert_eq!(action.to_string().parse(), Ok(action));
+        check_call(
+            &call::Explain {
+                uid: 1,
+                gids: vec![1],
+                action,
+                region: Some(name.clone()),
+                initiator: Some(Initiator::Emulated),
+            },
+            &[Explanation {
+                allowed: true,
+                verdict: "why".to_owned(),
+                decided_by: Some("r".to_owned()),
+                rules: vec![Considered { rule: "r".to_owned(), mismatches: vec!["who".to_owned()] }],
+            }],
+        );
+    }
     check_call(&call::Unmap { lease: LeaseId::FIRST }, &[call::Empty {}]);
     check_call(
         &call::Register { name: name.clone(), device, dmabuf_fd: 0, sharing: Sharing::Everyone },
         &[call::RegisterReply { region: region() }],
     );
     check_call(&call::Unregister { region: name }, &[call::Empty {}]);
+    for event in &events {
+        assert_eq!(json!(event)["kind"], event.kind());
+        if let Event::LeaseEnded { reason, .. } = event {
+            assert_eq!(json!(reason), reason.name());
+        }
+    }
     let stream: Vec<_> = events.into_iter().map(|event| call::WatchReply { event: Some(event) }).collect();
     check_call(&call::Watch {}, &stream);
     check_call(&call::Watch {}, &[call::WatchReply { event: None }]);
@@ -211,7 +293,7 @@ fn every_call_and_reply_is_as_declared() {
 fn every_error_is_as_declared_and_every_declared_error_exists() {
     let region = region().name;
     let len = ByteLen::new(4096);
-    let initiator = Initiator::Emulated;
+    let (initiator, iova) = (Initiator::Emulated, Iova::new(0x1000));
     let text = || "why".to_owned();
     let refusals = [
         Refusal::UnsupportedVersion { requested: 2, supported: 1 },
@@ -225,6 +307,21 @@ fn every_error_is_as_declared_and_every_declared_error_exists() {
         Refusal::InitiatorCount { got: 0, most: 8 },
         Refusal::BadExtent { why: text() },
         Refusal::NotEnoughSpace { region: region.clone(), requested: len, free: len },
+        Refusal::Fragmented { region: region.clone(), requested: len, largest: len },
+        Refusal::NotServed { region: region.clone(), why: text() },
+        Refusal::RegisterBar { region: region.clone(), why: text() },
+        Refusal::InitiatorNotServed { initiator: initiator.clone(), why: text() },
+        Refusal::NoIommu { initiator: initiator.clone(), why: text() },
+        Refusal::SharedGroup {
+            initiator: initiator.clone(),
+            others: vec!["0000:01:00.1".parse().unwrap()],
+            why: text(),
+        },
+        Refusal::InitiatorTaken { initiator: initiator.clone() },
+        Refusal::AddressTaken { initiator: initiator.clone(), iova, length: len, taken: iova },
+        Refusal::AddressReserved { initiator: initiator.clone(), iova, length: len },
+        Refusal::AddressesUsedUp { initiator: initiator.clone(), length: len, largest: len },
+        Refusal::MappingsUsedUp { initiator: initiator.clone() },
         Refusal::OutOfRange { region: region.clone(), end: 1, size: len },
         Refusal::NoRoute { region: region.clone(), initiator: initiator.clone(), why: text() },
         Refusal::BytesLost { region: region.clone(), initiator: initiator.clone(), found: text() },
@@ -235,11 +332,25 @@ fn every_error_is_as_declared_and_every_declared_error_exists() {
         Refusal::NotDeviceMemory { found: text() },
         Refusal::WrongDescriptorCount { got: 2, expected: 1 },
         Refusal::LimitReached { what: text(), key: text(), limit: 1 },
+        Refusal::NotAllowed {
+            action: Action::Map,
+            region: Some(region.clone()),
+            rule: Some(text()),
+            why: text(),
+        },
+        Refusal::OverQuota { rule: text(), what: text(), uid: 1, held: 1, asked: 1, limit: 1 },
+        Refusal::LeaseTooLong { rule: text(), asked_secs: 2, longest_secs: 1 },
+        Refusal::LeaseRevoked { lease: LeaseId::FIRST, reason: Revoked::Expired },
+        Refusal::UnknownToken {},
+        Refusal::NotTheMemory { lease: LeaseId::FIRST },
         Refusal::Draining {},
         Refusal::WatcherTooSlow { lost: 1 },
     ];
     let mut sent: BTreeSet<String> = refusals.into_iter().map(check_error).collect();
     sent.insert(check_error(Fault::ProviderFailed { region, operation: text(), reason: text() }));
+    let device = "0000:01:00.0".parse().unwrap();
+    sent.insert(check_error(Fault::DeviceFailed { device, operation: text(), reason: text() }));
+    sent.insert(check_error(Fault::NotRecorded { reason: text() }));
     let declared: BTreeSet<String> = broker().errors().map(|e| e.name().to_string()).collect();
     assert_eq!(sent, declared);
 }

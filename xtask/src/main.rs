@@ -1,11 +1,13 @@
-//! Project tasks: setup, test, demo, vm.
+//! Project tasks: setup, test, bench, demo, package, vm.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cache;
 mod command;
 mod demo;
 mod guest;
 mod host;
+mod package;
 mod progress;
 mod project;
 mod test;
@@ -32,6 +34,10 @@ enum Task {
     Demo,
     /// Run every check and test, on this machine and in guests; the last line is `N passed, M failed`
     Test(test::TestOptions),
+    /// Make the Debian package, and print its path
+    Package(package::PackageOptions),
+    /// Measure against baselines, on this machine and in guests: tables, JSON and plots, and no threshold that fails
+    Bench(bench::BenchOptions),
     /// Try things in the guest machine
     #[command(subcommand)]
     Vm(VmTask),
@@ -77,6 +83,8 @@ fn perform(task: &Task) -> Result<ExitCode> {
         Task::Setup => guest::set_up_all().map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::demo(),
         Task::Test(options) => test::run(options),
+        Task::Package(options) => package::run(options),
+        Task::Bench(options) => bench::run(options),
         Task::Vm(VmTask::Run(options)) => vm::run(options),
         Task::Vm(VmTask::Shell { machine }) => vm::shell(machine),
         Task::Vm(VmTask::Profiles) => vm::list_profiles().map(|()| ExitCode::SUCCESS),

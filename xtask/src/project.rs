@@ -24,9 +24,28 @@ pub(crate) fn log(name: &str) -> PathBuf {
     target().join("xtask").join(format!("{name}.log"))
 }
 
-/// Where programs built for the guest are.
-pub(crate) fn guest_programs() -> PathBuf {
-    target().join("guest")
+/// A cargo profile that programs are built with to be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CargoProfile {
+    /// For users.
+    Release,
+    /// For the guest: built sooner.
+    Guest,
+}
+
+impl CargoProfile {
+    /// As `Cargo.toml` and cargo's build folder call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            CargoProfile::Release => "release",
+            CargoProfile::Guest => "guest",
+        }
+    }
+
+    /// Where its programs are.
+    pub(crate) fn programs(self) -> PathBuf {
+        target().join(self.name())
+    }
 }
 
 /// A cargo command in the checkout.
@@ -36,15 +55,15 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds the programs of `packages` for the guest.
+/// Builds the programs of `packages`.
 ///
 /// # Errors
 /// When cargo fails, with its output.
-pub(crate) fn build_for_guest(packages: &[&str], step: &Step) -> Result<()> {
+pub(crate) fn build(profile: CargoProfile, packages: &[&str], step: &Step) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--profile", "guest", "--bins"]);
+    build.args(["build", "--profile", profile.name(), "--bins"]);
     for package in packages {
         build.args(["--package", package]);
     }
-    run_logged(&mut build, step, &log("guest-build"))
+    run_logged(&mut build, step, &log(&format!("{}-build", profile.name())))
 }

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use peermem::{CallFailed, ConnectError, ConnectionError};
+use peermem::{CallFailed, ConnectError, ConnectionError, proto::LeaseId};
 use peermem_doctor::Tally;
 use thiserror::Error;
 
@@ -56,6 +56,21 @@ pub(crate) struct Lost {
 #[error("{0}")]
 pub(crate) struct Unwell(pub(crate) Tally);
 
+/// A lease that was held is over.
+#[derive(Debug, Error)]
+#[error("lease {lease} is over: {why}")]
+pub(crate) struct LeaseOver {
+    /// The lease.
+    pub(crate) lease: LeaseId,
+    /// What became of it, and what to do.
+    pub(crate) why: String,
+}
+
+/// What the policy refuses; why has been printed.
+#[derive(Debug, Error)]
+#[error("the policy doesn't allow it")]
+pub(crate) struct NotAllowed;
+
 /// The exit codes that `--help` lists, each with the stable code of failures that have no better one.
 const FAILED: (u8, &str) = (1, "failed");
 const USAGE: (u8, &str) = (2, "usage");
@@ -63,12 +78,18 @@ const UNREACHABLE: (u8, &str) = (3, "unreachable");
 const MISMATCH: (u8, &str) = (4, "mismatch");
 const FAILURES: (u8, &str) = (5, "checks_failed");
 const WARNINGS: (u8, &str) = (6, "checks_warned");
+const LEASE_OVER: (u8, &str) = (7, "lease_over");
 
 /// Says on standard error what failed, and gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
+    ExitCode::from(say(error, json))
+}
+
+/// Says on standard error what failed, and what the exit code would be for that alone.
+pub(crate) fn say(error: &anyhow::Error, json: bool) -> u8 {
     let (exit, code) = classify(error);
     let message = printable(&format!("{error:#}"));
     let text = if json {
@@ -78,7 +99,7 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     };
     // Where even this can't be said, the exit code still speaks.
     let _ = writeln!(io::stderr(), "{text}");
-    ExitCode::from(exit)
+    exit
 }
 
 /// Whoever read our output has seen enough: `peermemctl regions | head -1`. Sockets to the daemon fail with types of
@@ -99,6 +120,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<(u8, String)> {
         MISMATCH
     } else if let Some(Unwell(tally)) = error.downcast_ref() {
         if tally.fail > 0 { FAILURES } else { WARNINGS }
+    } else if error.is::<NotAllowed>() {
+        (FAILED.0, "not_allowed")
+    } else if error.is::<LeaseOver>() || matches!(error.downcast_ref(), Some(CallFailed::HoldingLost(_))) {
+        LEASE_OVER
     } else if let Some(CallFailed::Answered(answer)) = error.downcast_ref() {
         return Some((FAILED.0, answer.code()));
     } else if matches!(error.downcast_ref(), Some(CallFailed::Lost(_))) || error.is::<ConnectionError>() {

@@ -1,4 +1,4 @@
-//! Command line of peermemd: status, regions, leases, map, watch, verify, topo, doctor, selftest.
+//! Command line of peermemd: regions, leases and what can be done with them, and what the machine can do.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -7,6 +7,8 @@ mod failure;
 mod hold;
 mod initiator;
 mod output;
+mod sizes;
+mod time;
 
 use std::process::ExitCode;
 

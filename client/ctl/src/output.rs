@@ -17,7 +17,13 @@ pub(crate) fn paths(paths: &[Path]) -> String {
     paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// A cell that says nothing.
+pub(crate) const NOTHING: &str = "-";
+
 const EMULATED: &str = "emulated";
+
+/// Columns between one cell's text and the next one's.
+const PADDING: usize = 3;
 
 /// The colour of a cell that says nothing else.
 fn colour(text: &str) -> Option<Color> {
@@ -87,19 +93,56 @@ impl Output {
         self.filled(table, rows)
     }
 
+    /// Rows below a header, without the columns in which every row has [`NOTHING`]. A terminal that is too narrow for them gets stanzas.
+    pub(crate) fn sparse_table<const N: usize>(&self, header: [&str; N], rows: &[[String; N]]) -> Result<()> {
+        let shown =
+            |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|text| text != NOTHING));
+        let columns: Vec<_> = (0..N).filter(|at| shown(*at)).collect();
+        let width = |at: usize| {
+            rows.iter().map(|row| &*row[at]).chain([header[at]]).map(|text| text.chars().count()).max()
+        };
+        let needed: usize = columns.iter().filter_map(|at| width(*at)).map(|width| width + PADDING).sum();
+        let mut table = Table::new();
+        if table.width().is_some_and(|width| usize::from(width) < needed) {
+            return self.stanzas(&header, &columns, rows);
+        }
+        table.set_header(columns.iter().map(|at| header[*at]));
+        self.filled(
+            table,
+            rows.iter().map(|row| columns.iter().map(|at| row[*at].clone()).collect::<Vec<_>>()),
+        )
+    }
+
+    /// What a terminal is too narrow for as a table: one field a line, an empty line between rows.
+    fn stanzas<const N: usize>(
+        &self,
+        header: &[&str; N],
+        columns: &[usize],
+        rows: &[[String; N]],
+    ) -> Result<()> {
+        for (number, row) in rows.iter().enumerate() {
+            if number > 0 {
+                self.line("")?;
+            }
+            let fields: Vec<_> = columns.iter().map(|at| (header[*at], row[*at].clone())).collect();
+            self.fields(&fields)?;
+        }
+        Ok(())
+    }
+
     /// Rows that need no header.
     pub(crate) fn rows<const N: usize>(&self, rows: impl Iterator<Item = [String; N]>) -> Result<()> {
         self.filled(Table::new(), rows)
     }
 
-    fn filled<const N: usize>(
+    fn filled(
         &self,
         mut table: Table,
-        rows: impl Iterator<Item = [String; N]>,
+        rows: impl Iterator<Item = impl IntoIterator<Item = String>>,
     ) -> Result<()> {
         table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         for row in rows {
-            table.add_row(row.map(|text| self.cell(text)));
+            table.add_row(row.into_iter().map(|text| self.cell(text)));
         }
         let text: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         self.line(&text.join("\n"))

@@ -4,27 +4,15 @@
 mod support;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read},
-    process::{Child, Stdio},
+    process::{Command, Stdio},
 };
 
-use peermem::proto::{Event, Lease, LeaseEnd, Region, status::Status};
+use nix::pty::{Winsize, openpty};
+use peermem::proto::{Event, LeaseEnd, Region, status::Status};
 use rustix::process::Signal;
 use support::{Daemon, end, eventually, failure, signal};
-
-/// `peermemctl map` of 64 KiB, once it has printed its lease.
-fn holding(daemon: &Daemon, more: &[&str]) -> (Child, Lease) {
-    let arguments = [&["map", "emulated", "--initiator", "emulated", "--size", "64KiB"], more].concat();
-    let mut command = daemon.command(&arguments);
-    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (process, serde_json::from_str(&line).unwrap())
-}
-
-fn leases(daemon: &Daemon) -> Vec<Lease> {
-    serde_json::from_value(daemon.json(&["leases"])).unwrap()
-}
 
 #[test]
 fn status_and_regions_say_emulated() {
@@ -41,54 +29,105 @@ fn status_and_regions_say_emulated() {
     }
 }
 
+/// What a command prints on a terminal of that width.
+fn on_a_terminal(columns: u16, mut command: Command) -> String {
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(Some(&size), None).unwrap();
+    let mut process = command.stdout(terminal.slave).spawn().unwrap();
+    // It holds the last copy of the terminal's other end, without which reading fails.
+    drop(command);
+    let mut text = Vec::new();
+    let read = File::from(terminal.master).read_to_end(&mut text);
+    assert!(read.is_err_and(|error| error.raw_os_error() == Some(nix::libc::EIO)));
+    assert_eq!(end(&mut process), 0);
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn what_a_terminal_is_too_narrow_for_is_shown_field_by_field() {
+    let daemon = Daemon::start();
+    let (_first, lease) = daemon.holding(&[]);
+    let (_second, _) = daemon.holding(&[]);
+    let leases = |columns| {
+        let mut command = support::ctl(&daemon.socket);
+        command.arg("leases");
+        on_a_terminal(columns, command)
+    };
+    let (wide, narrow) = (leases(200), leases(80));
+    let row = wide.lines().find(|line| line.trim_start().starts_with(&lease.id.to_string())).unwrap();
+    assert!(row.contains("bidirectional") && row.contains(&format!("pid {}", lease.owner.pid)), "{wide}");
+    assert!(narrow.lines().any(|line| line == "direction   bidirectional"), "{narrow}");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    assert_eq!(narrow.split("\r\n\r\n").count(), 2, "a stanza a lease: {narrow}");
+}
+
+#[test]
+fn status_says_why_a_config_does_not_count() {
+    let daemon = Daemon::start();
+    let reload = |config: &str| {
+        std::fs::write(daemon.config(), config).unwrap();
+        daemon.reload();
+    };
+    assert!(daemon.text(&["status"]).contains("counts as it was last read"));
+    reload("[limits]\nleases = 0\n");
+    eventually("the daemon refuses it", || daemon.json(&["status"])["config_refused"].is_string());
+    let text = daemon.text(&["status"]);
+    for part in ["the one before", "peermemd.toml:2:1", "unknown field `leases`", "2 | leases = 0"] {
+        assert!(text.contains(part), "{part} isn't in {text}");
+    }
+    reload("");
+    eventually("the daemon takes it", || daemon.json(&["status"])["config_refused"].is_null());
+}
+
 #[test]
 fn a_lease_is_held_until_the_pipe_closes() {
     let daemon = Daemon::start();
-    let (mut process, lease) = holding(&daemon, &[]);
+    let (mut process, lease) = daemon.holding(&[]);
     assert_eq!(lease.length.get(), 64 << 10);
-    assert_eq!(leases(&daemon), [lease]);
-    drop(process.stdin.take());
-    assert_eq!(end(&mut process), 0);
-    assert!(leases(&daemon).is_empty());
+    assert_eq!(daemon.leases(), [lease]);
+    drop(process.process.stdin.take());
+    assert_eq!(process.end(), 0);
+    assert!(daemon.leases().is_empty());
 }
 
 #[test]
 fn signals_give_the_lease_back() {
     let daemon = Daemon::start();
     for by in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let (mut process, _) = holding(&daemon, &[]);
-        signal(&process, by);
-        assert_eq!(end(&mut process), 0, "after {by:?}");
-        assert!(leases(&daemon).is_empty(), "after {by:?}");
+        let (mut process, _) = daemon.holding(&[]);
+        signal(&process.process, by);
+        assert_eq!(process.end(), 0, "after {by:?}");
+        assert!(daemon.leases().is_empty(), "after {by:?}");
     }
 }
 
 #[test]
 fn time_gives_the_lease_back() {
     let daemon = Daemon::start();
-    let (mut process, _) = holding(&daemon, &["--for", "1"]);
+    let (mut process, _) = daemon.holding(&["--for", "1"]);
     // The pipe's end means nothing when a time is given.
-    drop(process.stdin.take());
-    assert_eq!(leases(&daemon).len(), 1);
-    assert_eq!(end(&mut process), 0);
-    assert!(leases(&daemon).is_empty());
+    drop(process.process.stdin.take());
+    assert_eq!(daemon.leases().len(), 1);
+    assert_eq!(process.end(), 0);
+    assert!(daemon.leases().is_empty());
 }
 
 #[test]
 fn a_killed_holder_leaves_nothing_behind() {
     let daemon = Daemon::start();
-    let (mut process, _) = holding(&daemon, &[]);
-    process.kill().unwrap();
-    process.wait().unwrap();
-    eventually("the daemon takes the lease back", || leases(&daemon).is_empty());
+    let (mut process, _) = daemon.holding(&[]);
+    signal(&process.process, Signal::KILL);
+    process.process.wait().unwrap();
+    eventually("the daemon takes the lease back", || daemon.leases().is_empty());
 }
 
 #[test]
 fn a_holder_notices_the_daemons_death() {
     let mut daemon = Daemon::start();
-    let (mut process, _) = holding(&daemon, &[]);
-    daemon.kill();
-    assert_eq!(end(&mut process), 3);
+    let (process, _) = daemon.holding(&["--patience", "0"]);
+    daemon.end(Signal::KILL);
+    let (exit, code, message) = process.failure();
+    assert_eq!((exit, code.as_str()), (3, "unreachable"), "{message}");
 }
 
 #[test]
@@ -98,8 +137,8 @@ fn the_watcher_sees_a_lease_come_and_go() {
     eventually("the watcher is connected", || {
         daemon.json(&["status"])["connections"].as_u64().is_some_and(|count| count >= 3)
     });
-    let (mut process, lease) = holding(&daemon, &["--for", "0"]);
-    assert_eq!(end(&mut process), 0);
+    let (mut process, lease) = daemon.holding(&["--for", "0"]);
+    assert_eq!(process.end(), 0);
     let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Event>(&lines.next().unwrap().unwrap()).unwrap();
     assert!(matches!(next(), Event::LeaseGranted { lease: granted } if granted == lease));

@@ -75,11 +75,43 @@ fn usage() {
         &["map", "emulated", "--initiator", "mlx5_0"],
         &["verify", "--region", "emulated"],
         &["verify", "--region", "emulated", "--listen", "a:1", "--connect", "b:1"],
+        &["bench"],
+        &["bench", "write", "--sizes", "4K..4M"],
+        &["bench", "write", "--sizes", "8KiB..4KiB"],
+        &["bench", "write", "--depth", "0"],
+        &["bench", "write", "--from", "a", "--connect", "b:1", "--bounce"],
         &["completions", "noshell"],
+        &["map", "emulated", "--delegate", "--for", "1"],
+        &["claim", "no-token"],
+        &["revoke"],
+        &["revoke", "first"],
+        &["explain", "--region", "emulated"],
+        &["explain", "--user", "root", "--action", "steal", "--region", "emulated"],
     ] {
         let output = support::ctl("/nonexistent".as_ref()).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
     }
+}
+
+#[test]
+fn a_benchmark_without_two_ends_or_an_rdma_device() {
+    let daemon = Daemon::start();
+    let both = ["--from", "emulated", "--to", "emulated"];
+    for (arguments, words) in [
+        (&["write", "--from", "emulated"][..], "by --from and --to"),
+        (
+            &["read", "--to", "emulated", "--from", "emulated", "--connect", "127.0.0.1:1"],
+            "this end's region is --to",
+        ),
+        (&[&["write", "--initiator", "emulated"][..], &both].concat(), "name it by --initiator rdma:NAME"),
+    ] {
+        let (exit, code, message) = failure(&daemon.ctl(&[&["bench"], arguments].concat()));
+        assert_eq!((exit, code.as_str()), (2, "usage"), "{arguments:?}: {message}");
+        assert!(message.contains(words), "{arguments:?}: {message}");
+    }
+    let (exit, _, message) =
+        failure(&daemon.ctl(&["bench", "write", "--from", "nowhere", "--to", "emulated"]));
+    assert!(exit == 1 && message.contains("`peermemctl regions` lists them"), "{message}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use peermem_proto::{ByteLen, PciAddress, RdmaName, Region, status::Status};
 use peermem_topology::Snapshot;
 use serde::{Deserialize, Serialize};
 
+use crate::recommendation::Recommendation;
+
 /// A fact, or why it could not be seen.
 pub type Seen<T> = Result<T, Unseen>;
 
@@ -25,7 +27,7 @@ impl std::fmt::Display for Unseen {
 }
 
 /// All that the checks judge by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// The kernel's release, as `uname -r` says it.
     pub kernel_release: Seen<String>,
@@ -49,6 +51,8 @@ pub struct Facts {
     pub numa_nodes: Option<usize>,
     /// The daemon.
     pub daemon: Seen<Daemon>,
+    /// What was measured between regions, and kept.
+    pub recommendations: Vec<Seen<Recommendation>>,
 }
 
 /// What an RDMA device answers, and what its node is like.
@@ -149,6 +153,8 @@ pub struct Daemon {
     pub status: Status,
     /// Its regions.
     pub regions: Vec<Region>,
+    /// What it maps of each p2pmem pool: it holds what isn't leased, so that leases are bounds.
+    pub holds: Seen<BTreeMap<PciAddress, ByteLen>>,
 }
 
 impl std::fmt::Display for Limit {

@@ -16,6 +16,7 @@ pub mod check;
 pub mod facts;
 mod finding;
 mod read;
+pub mod recommendation;
 
 pub use finding::{Finding, Tally, Verdict};
 pub use read::{Asked, Roots};

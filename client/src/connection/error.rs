@@ -6,6 +6,8 @@ use peermem_proto::{PROTOCOL_VERSION, socket_path::UntrustedFolder, varlink::Cal
 use peermem_wire::TooLong;
 use thiserror::Error;
 
+use super::Holding;
+
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -96,10 +98,17 @@ pub enum CallFailed {
     /// The daemon answered, with an error. The connection goes on.
     #[error(transparent)]
     Answered(#[from] CallError),
-    /// The connection is lost or can't be trusted any more: connect again. The daemon takes back every lease of this
-    /// one as soon as it is closed.
+    /// The daemon didn't come back in time, or the connection can't be trusted any more; [`Trouble`] says which. In the
+    /// second case connect again: the daemon takes back every lease of this connection as soon as it is closed.
     #[error(transparent)]
     Lost(#[from] ConnectionError),
+    /// The daemon doesn't have it any more, or somebody else has it. What was mapped or registered of it isn't this
+    /// process's to use: drop that.
+    #[error(
+        "{0} is lost: it has ended, was passed on, or peermemd was away for longer than leases wait, or has lost its \
+         journal. Drop its memory regions and mappings, and map again"
+    )]
+    HoldingLost(Holding),
     /// The reply's descriptors found no room in this process. The connection goes on; what was granted is given back.
     #[error("no free file descriptor for the reply of {method}: raise this process's limit (`ulimit -n`)")]
     NoFreeDescriptor {
@@ -169,6 +178,15 @@ pub enum Trouble {
     /// Bytes that answer no call.
     #[error("a reply came that nobody waits for")]
     Unsolicited,
+    /// The daemon went away and isn't back. The next call looks again; what was leased is resumed if the daemon still
+    /// has it by then.
+    #[error("peermemd went away, and isn't back after {} s: see `systemctl status peermemd`", after.as_secs())]
+    NotBack {
+        /// How long it is away.
+        after: Duration,
+        /// Why the latest attempt to connect failed.
+        source: Box<ConnectError>,
+    },
     /// No reply in time. A late one could be taken for the next call's, hence the end.
     #[error("no reply within {after:?}, and a late one must not be mistaken for the next: connect again")]
     TimedOut {
@@ -181,4 +199,17 @@ pub enum Trouble {
         /// What happened then.
         because: String,
     },
+}
+
+impl Trouble {
+    /// Whether the daemon has gone, with nothing in doubt but whether it carried out the call.
+    pub(super) fn is_hangup(&self) -> bool {
+        match self {
+            Self::Closed | Self::ClosedInside => true,
+            Self::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            }
+            _ => false,
+        }
+    }
 }

@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     method: &'static str,
     /// Whether its reply, or another one of its stream, is due.
     pending: bool,
+    /// Whether any of it has been sent.
+    heard: bool,
     /// Why this connection must not be used any more.
     given_up: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Exchange {
             outgoing: None,
             method: "no call",
             pending: false,
+            heard: false,
             given_up: None,
         }
     }
@@ -64,6 +67,17 @@ impl Exchange {
     /// The socket's path.
     pub(super) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Whether the daemon may have carried out the latest call.
+    pub(super) fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Why it isn't known which call the next reply would belong to, if it isn't.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let abandoned = || self.pending.then(|| abandoned(self.method));
+        self.given_up.clone().or_else(abandoned)
     }
 
     /// Starts a call.
@@ -79,7 +93,7 @@ impl Exchange {
         let earlier = std::mem::replace(&mut self.method, C::METHOD);
         if self.pending {
             // Only a future that was dropped while it waited leaves a call pending.
-            self.given_up.get_or_insert_with(|| format!("{earlier} was abandoned before its reply came"));
+            self.given_up.get_or_insert_with(|| abandoned(earlier));
         }
         if let Some(because) = self.given_up.clone() {
             return Err(self.error(Trouble::GivenUp { because }).into());
@@ -91,6 +105,7 @@ impl Exchange {
             .map_err(|error| CallFailed::Unsendable { method: C::METHOD, source: error.into() })?;
         self.outgoing = Some(Outgoing::new(json, fds));
         self.pending = true;
+        self.heard = false;
         Ok(())
     }
 
@@ -102,14 +117,14 @@ impl Exchange {
     /// The call that a connection begins with.
     pub(super) const GREETING: Hello = Hello { protocol: PROTOCOL_VERSION };
 
-    /// Judges the answer to [`Self::GREETING`].
+    /// Judges the answer to [`Self::GREETING`], and brings the name of the daemon's table of leases.
     ///
     /// # Errors
     /// There is no connection, and why.
-    pub(super) fn greeted(&self, answer: Result<HelloReply, CallFailed>) -> Result<(), ConnectError> {
+    pub(super) fn greeted(&self, answer: Result<HelloReply, CallFailed>) -> Result<String, ConnectError> {
         let path = self.socket.clone();
         match answer {
-            Ok(hello) if hello.protocol == PROTOCOL_VERSION => Ok(()),
+            Ok(hello) if hello.protocol == PROTOCOL_VERSION => Ok(hello.instance),
             Ok(hello) => Err(ConnectError::WrongVersion { path, theirs: hello.protocol }),
             Err(source) => Err(ConnectError::Greeting { path, source }),
         }
@@ -125,6 +140,7 @@ impl Exchange {
         }
         let moved = match self.outgoing.as_mut() {
             Some(outgoing) => outgoing.send(socket).map(|whole| {
+                self.heard = true;
                 if whole {
                     self.outgoing = None;
                 }
@@ -192,4 +208,8 @@ impl Exchange {
     fn error(&self, trouble: Trouble) -> ConnectionError {
         ConnectionError { socket: self.socket.clone(), method: self.method, trouble }
     }
+}
+
+fn abandoned(method: &str) -> String {
+    format!("{method} was abandoned before its reply came")
 }

@@ -2,15 +2,15 @@
 
 use std::{
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use peermem_proto::call::Call;
 use peermem_wire::Message;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -18,69 +18,32 @@ use rustix::{
 };
 
 use super::{
-    CallFailed, ConnectError, ConnectionError, DEFAULT_TIMEOUT, Trouble,
+    ConnectError, ConnectionError, Trouble,
     exchange::{Exchange, Step, Want},
     path::{RETRY, try_connect},
+    transport::Transport,
 };
 
 /// One connection, used by one call at a time.
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     pub(super) exchange: Exchange,
-    pub(super) timeout: Duration,
 }
 
 impl Link {
-    /// Connects to the socket at `path`, and agrees on the protocol.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub(super) fn open(path: PathBuf) -> Result<Self, ConnectError> {
-        let mut link = Self::connect(path)?;
-        let answer = link.call(&Exchange::GREETING, Vec::new(), 0).map(|(hello, _)| hello);
-        link.exchange.greeted(answer)?;
-        Ok(link)
-    }
-
-    fn connect(path: PathBuf) -> Result<Self, ConnectError> {
-        let deadline = Instant::now() + DEFAULT_TIMEOUT;
-        loop {
-            match try_connect(&path) {
-                Ok(socket) => {
-                    return Ok(Self { socket, exchange: Exchange::new(path), timeout: DEFAULT_TIMEOUT });
-                }
-                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
-                    return Err(ConnectError::new(path, error));
-                }
-                Err(_) if Instant::now() >= deadline => {
-                    return Err(ConnectError::TimedOut { path, after: DEFAULT_TIMEOUT });
-                }
-                Err(_) => thread::sleep(RETRY),
-            }
-        }
-    }
-
-    /// Makes a call that brings exactly `expected` descriptors back; see [`Exchange::finish`].
-    pub(super) fn call<C: Call>(
-        &mut self,
-        call: &C,
-        fds: Vec<OwnedFd>,
-        expected: usize,
-    ) -> Result<(C::Reply, Option<Vec<OwnedFd>>), CallFailed> {
-        self.exchange.begin(call, false, fds)?;
-        let message = self.receive(Some(self.timeout))?;
-        self.exchange.finish::<C>(message, false, expected)
-    }
-
     /// Waits for the next message, for ever without `timeout`.
     pub(super) fn receive(&mut self, timeout: Option<Duration>) -> Result<Message, ConnectionError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let began = Instant::now();
         loop {
             if let Some(message) = self.try_receive()? {
                 return Ok(message);
             }
-            self.wait(deadline)?;
+            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+            match timeout {
+                Some(after) if left == Some(Duration::ZERO) => return Err(self.exchange.time_out(after)),
+                _ => self.wait(left)?,
+            }
         }
     }
 
@@ -95,11 +58,7 @@ impl Link {
         }
     }
 
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), ConnectionError> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(self.exchange.time_out(self.timeout));
-        }
+    fn wait(&mut self, left: Option<Duration>) -> Result<(), ConnectionError> {
         // What no timespec holds is longer than anyone waits.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let flags = match self.exchange.want() {
@@ -116,5 +75,43 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Transport for Link {
+    type Socket = UnixStream;
+
+    async fn connect(path: &Path, timeout: Duration) -> Result<Self, ConnectError> {
+        let began = Instant::now();
+        loop {
+            match try_connect(path) {
+                Ok(socket) => {
+                    return Ok(Self { socket: Arc::new(socket), exchange: Exchange::new(path.to_owned()) });
+                }
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    return Err(ConnectError::new(path.to_owned(), error));
+                }
+                Err(_) if began.elapsed() >= timeout => {
+                    return Err(ConnectError::TimedOut { path: path.to_owned(), after: timeout });
+                }
+                Err(_) => thread::sleep(RETRY),
+            }
+        }
+    }
+
+    async fn receive_within(&mut self, timeout: Duration) -> Result<Message, ConnectionError> {
+        self.receive(Some(timeout))
+    }
+
+    fn socket(&self) -> &Arc<UnixStream> {
+        &self.socket
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+
+    async fn sleep(delay: Duration) {
+        thread::sleep(delay);
     }
 }

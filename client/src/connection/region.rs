@@ -1,37 +1,40 @@
 //! Device memory of this process, offered to others.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use peermem_proto::{
-    PciAddress, Region, RegionName, Sharing,
-    call::{Call, Register, Unregister},
-};
+use peermem_proto::{Region, call::Unregister};
 
-use super::{CallFailed, Client, Connection};
+use super::{CallFailed, Client, Connection, holdings::Kept, request::Request};
 
 /// A dma-buf that is registered as a region. Dropping it takes the region back, and every lease in it ends; so does
-/// the end of the connection.
+/// the end of the connection. A restart of the daemon doesn't, where systemd keeps the daemon's descriptors meanwhile.
 #[derive(Debug)]
 pub struct RegisteredRegion<C: Connection = Client> {
     region: Region,
-    /// Absent once the region is taken back.
-    connection: Option<C>,
+    connection: C,
+    kept: Arc<Kept>,
+    taken_back: bool,
 }
 
 impl<C: Connection> RegisteredRegion<C> {
-    pub(super) fn new(region: Region, connection: C) -> Self {
-        Self { region, connection: Some(connection) }
+    pub(super) fn new(region: Region, kept: Kept, connection: C) -> Self {
+        Self { region, connection, kept: Arc::new(kept), taken_back: false }
     }
 
-    /// The region as the daemon lists it.
+    /// The region as the daemon listed it when it was registered.
     pub fn region(&self) -> &Region {
         &self.region
     }
 
-    /// What is left to say, and to whom.
-    fn end(&mut self) -> Option<(C, Unregister)> {
-        let connection = self.connection.take()?;
-        Some((connection, Unregister { region: self.region.name.clone() }))
+    /// Whether the daemon is known to have it no longer: it was restarted without a way to keep it.
+    pub fn is_lost(&self) -> bool {
+        self.kept.is_lost()
+    }
+
+    /// What is left to say.
+    fn end(&mut self) -> Unregister {
+        self.taken_back = true;
+        Unregister { region: self.region.name.clone() }
     }
 }
 
@@ -39,9 +42,11 @@ impl RegisteredRegion {
     /// Takes the region back.
     ///
     /// # Errors
-    /// [`CallFailed`]: the connection is lost, and the region with it.
+    /// [`CallFailed`]: the region had gone already, by this very call if the daemon died of something else meanwhile; or
+    /// the connection is lost, and the region with it.
     pub fn unregister(mut self) -> Result<(), CallFailed> {
-        self.end().map_or(Ok(()), |(client, call)| client.call(&call).map(|_| ()))
+        let call = self.end();
+        self.connection.request(&Request::new(&call).about(&self.kept)).map(drop)
     }
 }
 
@@ -50,32 +55,19 @@ impl RegisteredRegion<super::aio::Client> {
     /// Takes the region back.
     ///
     /// # Errors
-    /// [`CallFailed`]: the connection is lost, and the region with it.
+    /// [`CallFailed`]: the region had gone already, by this very call if the daemon died of something else meanwhile; or
+    /// the connection is lost, and the region with it.
     pub async fn unregister(mut self) -> Result<(), CallFailed> {
-        match self.end() {
-            Some((client, call)) => client.call(&call).await.map(|_| ()),
-            None => Ok(()),
-        }
+        let call = self.end();
+        self.connection.request(&Request::new(&call).about(&self.kept)).await.map(drop)
     }
-}
-
-/// The call that registers `dmabuf`, and the descriptor that goes along.
-pub(super) fn registration(
-    name: RegionName,
-    device: PciAddress,
-    dmabuf: BorrowedFd<'_>,
-    sharing: Sharing,
-) -> Result<(Register, Vec<OwnedFd>), CallFailed> {
-    let fd = dmabuf
-        .try_clone_to_owned()
-        .map_err(|source| CallFailed::Unsendable { method: Register::METHOD, source })?;
-    Ok((Register { name, device, dmabuf_fd: 0, sharing }, vec![fd]))
 }
 
 impl<C: Connection> Drop for RegisteredRegion<C> {
     fn drop(&mut self) {
-        if let Some((connection, call)) = self.end() {
-            connection.call_unheard(call);
+        if !self.taken_back {
+            let call = self.end();
+            self.connection.call_unheard(call, Arc::clone(&self.kept));
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use thiserror::Error;
 
 use super::Mapping;
-use crate::verbs::MemoryError;
+use crate::verbs::{Memory, MemoryError};
 
 /// Why a file's bytes weren't moved.
 #[derive(Debug, Error)]
@@ -57,6 +57,39 @@ impl Mapping {
         file: impl AsFd,
         file_offset: u64,
     ) -> Result<(), DirectIoError> {
+        self.memory.read_file(offset, length, file, file_offset)
+    }
+
+    /// Writes `length` bytes of device memory, from `offset` on, to `file` at `file_offset`. The drive reads them from the
+    /// device by itself where the lease's route says so.
+    ///
+    /// Offsets and length must be multiples of the drive's logical block size.
+    ///
+    /// # Errors
+    /// [`DirectIoError`]. Some of the bytes may have been written.
+    pub fn write_file(
+        &self,
+        offset: usize,
+        length: usize,
+        file: impl AsFd,
+        file_offset: u64,
+    ) -> Result<(), DirectIoError> {
+        self.memory.write_file(offset, length, file, file_offset)
+    }
+}
+
+impl Memory {
+    /// As [`Mapping::read_file`]: into host memory, for bytes that bounce through it.
+    ///
+    /// # Errors
+    /// [`DirectIoError`]. Some of the bytes may have arrived.
+    pub fn read_file(
+        &self,
+        offset: usize,
+        length: usize,
+        file: impl AsFd,
+        file_offset: u64,
+    ) -> Result<(), DirectIoError> {
         self.move_file(offset, length, file.as_fd(), file_offset, |fd, at, length, from| {
             // SAFETY:
             // * `at` to `at + length` lies inside this mapping, which is alive and writable for as long as `self` is borrowed;
@@ -65,10 +98,7 @@ impl Mapping {
         })
     }
 
-    /// Writes `length` bytes of device memory, from `offset` on, to `file` at `file_offset`. The drive reads them from the
-    /// device by itself where the lease's route says so.
-    ///
-    /// Offsets and length must be multiples of the drive's logical block size.
+    /// As [`Mapping::write_file`]: out of host memory.
     ///
     /// # Errors
     /// [`DirectIoError`]. Some of the bytes may have been written.
@@ -93,7 +123,7 @@ impl Mapping {
         file_offset: u64,
         step: impl Fn(BorrowedFd<'_>, *mut u8, usize, libc::off_t) -> libc::ssize_t,
     ) -> Result<(), DirectIoError> {
-        let start = self.memory.at(offset, length)?.as_ptr();
+        let start = self.at(offset, length)?.as_ptr();
         if !fcntl_getfl(file).map_err(|errno| DirectIoError::Io(errno.into()))?.contains(OFlags::DIRECT) {
             return Err(DirectIoError::NotDirect);
         }

@@ -10,7 +10,7 @@ use super::{
     probe::ProbeError,
     quirks::page_size,
 };
-use crate::verbs::{Mtu, ProtectionDomain};
+use crate::verbs::{Mtu, OdpCaps, ProtectionDomain};
 
 /// Pages on each side: transfers lie in the middle, so that strays to either side are seen.
 pub(super) const PAGES: usize = 8;
@@ -68,4 +68,25 @@ pub(super) fn cases(
         }
     }
     cases
+}
+
+/// The verbs that the device claims to carry out between such regions.
+pub(super) fn verbs(odp: &OdpCaps, here: Method, there: Method) -> Vec<Verb> {
+    let sends =
+        (here != Method::OnDemand || odp.rc.send()) && (there != Method::OnDemand || odp.rc.receive());
+    let mut verbs = vec![Verb::Write, Verb::Read];
+    verbs.extend(sends.then_some(Verb::Send));
+    verbs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sends_are_tested_where_they_are_claimed() {
+        let odp = OdpCaps::default();
+        assert!(verbs(&odp, Method::Pinned, Method::Dmabuf).contains(&Verb::Send));
+        assert!(!verbs(&odp, Method::OnDemand, Method::Pinned).contains(&Verb::Send));
+    }
 }

@@ -29,15 +29,17 @@ pub struct EndpointConfig {
     pub port: u8,
     /// The GID to be addressed by; `None` chooses RoCE v2 over IPv4, else the first valid one.
     pub gid_index: Option<u8>,
-    /// Messages in flight at a time.
+    /// Messages in flight at a time; the device may have room for fewer.
     pub depth: u32,
+    /// Receives for what the peer sends ([`Messages`](super::Messages)); the device may have room for fewer.
+    pub receives: u32,
     /// The longest message. Longer transfers are split; the port may allow less.
     pub max_message: ByteLen,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { port: 1, gid_index: None, depth: 16, max_message: ByteLen::new(1 << 20) }
+        Self { port: 1, gid_index: None, depth: 16, receives: 16, max_message: ByteLen::new(1 << 20) }
     }
 }
 
@@ -112,11 +114,13 @@ impl PreparedEndpoint {
             known_or_unknown => known_or_unknown,
         };
         let limits = pd.context().attributes()?;
-        let depth = config.depth.clamp(1, limits.max_qp_wr.max(1));
-        let config = EndpointConfig { depth, ..config };
+        let [depth, receives] =
+            [config.depth, config.receives].map(|wanted| wanted.clamp(1, limits.max_qp_wr.max(1)));
+        let config = EndpointConfig { depth, receives, ..config };
         let channel = CompletionChannel::new(pd.context())?;
-        let queue = CompletionQueue::new(&channel, depth + 1)?;
-        let qp = PreparedQueuePair::new(pd, &queue, config.port, QpDepth { send: depth, receive: 1 })?;
+        let queue = CompletionQueue::new(&channel, depth.saturating_add(receives))?;
+        let depth = QpDepth { send: depth, receive: receives };
+        let qp = PreparedQueuePair::new(pd, &queue, config.port, depth)?;
         let greeting = Greeting {
             version: VERSION,
             address: port.address(&qp),
@@ -171,6 +175,7 @@ impl PreparedEndpoint {
             mtu,
             message: message_length(self.config.max_message.min(self.port.attributes.max_message)),
             depth: self.config.depth,
+            receives: self.config.receives,
             quirks: self.quirks,
         })
     }
@@ -207,6 +212,7 @@ pub struct Endpoint {
     pub(super) mtu: Mtu,
     pub(super) message: ByteLen,
     pub(super) depth: u32,
+    pub(super) receives: u32,
     pub(super) quirks: Result<Arc<Quirks>, ProbeError>,
 }
 
@@ -214,6 +220,16 @@ impl Endpoint {
     /// The path MTU that both sides agreed on.
     pub fn path_mtu(&self) -> Mtu {
         self.mtu
+    }
+
+    /// How many messages may be under way at a time.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// How many receives there is room for.
+    pub fn receives(&self) -> u32 {
+        self.receives
     }
 
     /// What is known of the local device.

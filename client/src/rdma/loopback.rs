@@ -18,7 +18,7 @@ use super::{
 };
 use crate::verbs::{
     Access, CompletionChannel, CompletionQueue, DmabufRange, Memory, MemoryRegion, MrSlice, Mtu,
-    PreparedQueuePair, ProtectionDomain, QpDepth, QueuePair, RemoteTarget, WorkError, WorkId,
+    PreparedQueuePair, ProtectionDomain, QpDepth, QueuePair, RemoteTarget, Work, WorkError, WorkId,
 };
 
 /// How bytes are moved.
@@ -184,11 +184,11 @@ impl Loopback {
         let remote = slice(there, case.remote, case.remote_offset, case.len)?;
         let target = RemoteTarget { address: remote.iova(), rkey: remote.region().rkey() };
         let awaited = match case.verb {
-            Verb::Write => self.active.post_write(WorkId(0), &local, target).map(|()| 1),
-            Verb::Read => self.active.post_read(WorkId(0), &local, target).map(|()| 1),
+            Verb::Write => self.active.post(WorkId(0), Work::Write { local, remote: target }).map(|()| 1),
+            Verb::Read => self.active.post(WorkId(0), Work::Read { local, remote: target }).map(|()| 1),
             Verb::Send => {
                 self.passive.post_receive(WorkId(1), &remote)?;
-                self.active.post_send(WorkId(0), &local).map(|()| 2)
+                self.active.post(WorkId(0), Work::Send { local }).map(|()| 2)
             }
         }?;
         let finding = |what| Some(Finding { case, mtu: self.mtu, what });

@@ -19,14 +19,14 @@ use thiserror::Error;
 
 pub use super::port::PortError;
 use super::{
-    bench::{Bench, cases, page},
-    loopback::{Case, Side, Verb},
+    bench::{Bench, cases, page, verbs},
+    loopback::{Case, Side},
     port::LocalPort,
     quirks::{OnDemand, Quirks},
 };
 use crate::verbs::{
-    CompletionError, Context, DeviceError, HostDmabufError, MemoryError, Mtu, PostError, ProtectionDomain,
-    QpError, RegisterError,
+    CompletionError, Context, DeviceError, HostDmabufError, MemoryError, Mtu, OdpCaps, PostError,
+    ProtectionDomain, QpError, RegisterError,
 };
 
 /// Why the self-test said nothing, or the worst.
@@ -96,7 +96,8 @@ pub fn quirks(context: &Arc<Context>, port: u8) -> Result<Arc<Quirks>, ProbeErro
 ///
 /// [`ProbeError`].
 pub fn test(context: &Arc<Context>, port: u8) -> Result<Quirks, ProbeError> {
-    let claims_on_demand = context.attributes()?.odp.rc_read_write();
+    let odp = context.attributes()?.odp;
+    let claims_on_demand = odp.rc_read_write();
     let port = LocalPort::find(context, port, None)?;
     let pd = ProtectionDomain::new(context)?;
     let [here, there] = [0; 2].map(|_| Side::anonymous(&pd, claims_on_demand));
@@ -107,17 +108,17 @@ pub fn test(context: &Arc<Context>, port: u8) -> Result<Quirks, ProbeError> {
             finding: finding.to_string(),
         });
     }
-    let on_demand = if claims_on_demand { on_demand(&bench)? } else { OnDemand::Unsupported };
+    let on_demand = if claims_on_demand { on_demand(&bench, &odp)? } else { OnDemand::Unsupported };
     Ok(Quirks { on_demand, dmabuf: pd.supports_dmabuf() })
 }
 
-fn on_demand(bench: &Bench<'_>) -> Result<OnDemand, ProbeError> {
+fn on_demand(bench: &Bench<'_>, odp: &OdpCaps) -> Result<OnDemand, ProbeError> {
     let small = if bench.large > Mtu::Bytes1024 { Mtu::Bytes1024 } else { Mtu::Bytes256 };
-    if let Some(finding) = bench.group(bench.large, &aligned_cases())? {
+    if let Some(finding) = bench.group(bench.large, &aligned_cases(odp))? {
         return Ok(OnDemand::Broken { finding: finding.to_string() });
     }
-    let inside_pages = bench.group(bench.large, &in_page_cases())?;
-    let small_packets = bench.group(small, &aligned_cases())?;
+    let inside_pages = bench.group(bench.large, &in_page_cases(odp))?;
+    let small_packets = bench.group(small, &aligned_cases(odp))?;
     Ok(match inside_pages.or(small_packets) {
         None => OnDemand::Sound,
         Some(finding) => {
@@ -134,33 +135,35 @@ const SIDES: [(Method, Method); 3] = [
     (Method::OnDemand, Method::OnDemand),
 ];
 
-/// What endpoints transfer by.
-const VERBS: [Verb; 2] = [Verb::Write, Verb::Read];
-
 fn pinned_cases() -> Vec<Case> {
     let page = page();
     cases(
-        &VERBS,
+        &verbs(&OdpCaps::default(), Method::Pinned, Method::Pinned),
         &[(Method::Pinned, Method::Pinned)],
         &[(2 * page, 3 * page, 3 * page + 123), (2 * page + 100, 3 * page + 333, page + 904)],
     )
 }
 
-fn aligned_cases() -> Vec<Case> {
+fn aligned_cases(odp: &OdpCaps) -> Vec<Case> {
     let page = page();
     let lengths = [8, page - 1, page, page + 1, 3 * page + 123];
-    cases(&VERBS, &SIDES, &lengths.map(|len| (2 * page, 3 * page, len)))
+    on_demand_cases(odp, &lengths.map(|len| (2 * page, 3 * page, len)))
 }
 
-fn in_page_cases() -> Vec<Case> {
+fn in_page_cases(odp: &OdpCaps) -> Vec<Case> {
     let page = page();
-    cases(
-        &VERBS,
-        &SIDES,
-        &[
-            (2 * page + 512, 3 * page, 64),
-            (2 * page, 3 * page + 512, 64),
-            (2 * page + 1, 3 * page + 1, 2 * page),
-        ],
-    )
+    let inside = [
+        (2 * page + 512, 3 * page, 64),
+        (2 * page, 3 * page + 512, 64),
+        (2 * page + 1, 3 * page + 1, 2 * page),
+    ];
+    on_demand_cases(odp, &inside)
+}
+
+/// Every verb that the device claims to carry out, at those places.
+fn on_demand_cases(odp: &OdpCaps, places: &[(usize, usize, usize)]) -> Vec<Case> {
+    SIDES
+        .iter()
+        .flat_map(|&(here, there)| cases(&verbs(odp, here, there), &[(here, there)], places))
+        .collect()
 }

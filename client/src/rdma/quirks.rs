@@ -42,6 +42,12 @@ pub enum Unusable {
     /// The device has no on-demand paging.
     #[error("the device has no on-demand paging for RDMA reads and writes")]
     NoOnDemand,
+    /// The device has it for RDMA reads and writes only.
+    #[error("the device has no on-demand paging for {what}")]
+    NoOnDemandMessages {
+        /// `sends` or `receives`.
+        what: &'static str,
+    },
     /// It moves wrong bytes.
     #[error("the device moves wrong bytes with on-demand paging, whatever their alignment: {0}")]
     Broken(String),

@@ -9,7 +9,7 @@ use peermem_proto::{ByteLen, Method};
 use serde::Serialize;
 
 use super::{
-    bench::{Bench, PAGES, START, cases, page},
+    bench::{Bench, PAGES, START, cases, page, verbs},
     loopback::Side,
     port::LocalPort,
     probe::{self, ProbeError},
@@ -20,7 +20,7 @@ pub use super::{
 };
 use crate::{
     advice,
-    verbs::{Context, HostDmabuf, Mtu, OdpCaps, ProtectionDomain},
+    verbs::{Context, HostDmabuf, Mtu, ProtectionDomain},
 };
 
 /// All that was found.
@@ -130,15 +130,6 @@ fn pairs(on_demand: bool, dmabuf: bool) -> Vec<(Method, Method)> {
     pairs
 }
 
-/// The verbs that the device claims to carry out between such regions.
-fn verbs(odp: &OdpCaps, here: Method, there: Method) -> Vec<Verb> {
-    let sends =
-        (here != Method::OnDemand || odp.rc.send()) && (there != Method::OnDemand || odp.rc.receive());
-    let mut verbs = vec![Verb::Write, Verb::Read];
-    verbs.extend(sends.then_some(Verb::Send));
-    verbs
-}
-
 /// Every length at every combination of an aligned and an unaligned start.
 fn places(alignment: Alignment) -> Vec<(usize, usize, usize)> {
     let page = page();
@@ -172,12 +163,5 @@ mod tests {
         assert_eq!(pairs(false, false), [(Method::Pinned, Method::Pinned)]);
         assert!(pairs(true, false).iter().all(|&(here, there)| ![here, there].contains(&Method::Dmabuf)));
         assert_eq!(pairs(true, true).len(), 7);
-    }
-
-    #[test]
-    fn sends_are_tested_where_they_are_claimed() {
-        let odp = OdpCaps::default();
-        assert!(verbs(&odp, Method::Pinned, Method::Dmabuf).contains(&Verb::Send));
-        assert!(!verbs(&odp, Method::OnDemand, Method::Pinned).contains(&Verb::Send));
     }
 }

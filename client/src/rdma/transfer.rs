@@ -5,10 +5,13 @@ use std::{fmt, time::Instant};
 use peermem_proto::ByteLen;
 use thiserror::Error;
 
-use super::{constraint::Unaligned, endpoint::Endpoint, quirks::Unusable, remote::RemoteRegion};
+use super::{
+    batches::Waiting, constraint::Unaligned, endpoint::Endpoint, loopback::Verb, pipeline::Pipeline,
+    quirks::Unusable, remote::RemoteRegion,
+};
 #[cfg(feature = "async")]
 use crate::verbs::AsyncChannel;
-use crate::verbs::{Completion, CompletionError, MrSlice, PostError, RemoteTarget, Rkey, WorkError, WorkId};
+use crate::verbs::{CompletionError, MrSlice, PostError, WorkError};
 
 /// The two directions of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,16 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Why the bytes didn't move. Up to `Unusable`, nothing was started and the endpoint stays as it was.
+impl From<Operation> for Verb {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Write => Self::Write,
+            Operation::Read => Self::Read,
+        }
+    }
+}
+
+/// Why the bytes didn't move. Up to `TooLong`, nothing was started and the endpoint stays as it was.
 #[derive(Debug, Clone, Error)]
 pub enum TransferError {
     /// An earlier transfer failed.
@@ -50,16 +62,36 @@ pub enum TransferError {
     /// The device can't be trusted with this kind of region.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    /// As many messages as may be are under way.
+    #[error("{depth} messages are under way, as many as the endpoint has room for: wait for some first")]
+    Full {
+        /// How many those are.
+        depth: u32,
+    },
+    /// One message can't carry it.
+    #[error("{len} don't fit in one message of this endpoint, which carries {most}")]
+    TooLong {
+        /// How long it is.
+        len: ByteLen,
+        /// What a message carries.
+        most: ByteLen,
+    },
     /// A message wasn't posted.
     #[error(transparent)]
     Post(#[from] PostError),
     /// A message failed.
-    #[error("the {operation} failed, in the message at offset {offset:#x}")]
+    #[error("the {verb} failed, in a message at or after offset {offset:#x}")]
     Work {
         /// What it was.
-        operation: Operation,
-        /// Where in the transfer that message starts.
+        verb: Verb,
+        /// Where in all that was transferred the batch of messages starts that has the one that failed.
         offset: u64,
+        /// Why.
+        source: WorkError,
+    },
+    /// A message wasn't received.
+    #[error("a message of the peer's wasn't received")]
+    Receive {
         /// Why.
         source: WorkError,
     },
@@ -107,12 +139,9 @@ impl Endpoint {
         offset: ByteLen,
         deadline: Instant,
     ) -> Result<(), TransferError> {
-        let queue = self.queue.clone();
-        let mut flight = Flight::new(self, operation, local, remote, offset)?;
-        let mut completions = Vec::new();
-        while flight.advance()? {
-            queue.wait(&mut completions, deadline)?;
-            flight.land(&mut completions)?;
+        let mut transfer = Transfer::new(self, operation, local, remote, offset)?;
+        while transfer.advance()? {
+            transfer.pipeline.wait(Waiting::Asleep, deadline)?;
         }
         Ok(())
     }
@@ -158,22 +187,22 @@ impl Endpoint {
         offset: ByteLen,
         deadline: Instant,
     ) -> Result<(), TransferError> {
-        let queue = self.queue.clone();
         // Registered anew for each transfer: the endpoint may have moved to another runtime since the last.
-        let channel = AsyncChannel::new(queue.channel())?;
-        let mut flight = Flight::new(self, operation, local, remote, offset)?;
-        let mut completions = Vec::new();
-        while flight.advance()? {
-            tokio::time::timeout_at(deadline.into(), channel.wait(&queue, &mut completions))
-                .await
-                .unwrap_or(Err(CompletionError::TimedOut))?;
-            flight.land(&mut completions)?;
+        let channel = AsyncChannel::new(self.queue.channel())?;
+        let mut transfer = Transfer::new(self, operation, local, remote, offset)?;
+        while transfer.advance()? {
+            transfer.pipeline.wait_async(&channel, deadline).await?;
         }
         Ok(())
     }
 
     /// Everything that has to hold before a byte moves; returns where in the peer's address space the transfer starts.
-    fn check(&self, local: &MrSlice, remote: &RemoteRegion, offset: ByteLen) -> Result<u64, TransferError> {
+    pub(super) fn check(
+        &self,
+        local: &MrSlice,
+        remote: &RemoteRegion,
+        offset: ByteLen,
+    ) -> Result<u64, TransferError> {
         let (len, region) = (local.len(), remote.length());
         if offset.checked_add(len).is_none_or(|end| end > region) {
             return Err(TransferError::OutOfBounds { offset, len, region });
@@ -190,66 +219,41 @@ impl Endpoint {
     }
 }
 
-/// A transfer under way. Dropped before its end, it takes the queue pair along.
-struct Flight<'a> {
-    endpoint: &'a mut Endpoint,
-    operation: Operation,
-    rkey: Rkey,
-    /// What isn't posted yet, where it goes, and how much came before it.
+/// A transfer under way, cut into messages. Dropped before its end, it takes the queue pair along.
+struct Transfer<'a> {
+    pipeline: Pipeline<'a>,
+    message: ByteLen,
+    remote: &'a RemoteRegion,
+    /// What isn't started yet, and where it goes.
     rest: MrSlice,
-    address: u64,
-    posted: u64,
-    outstanding: u32,
+    offset: ByteLen,
 }
 
-impl<'a> Flight<'a> {
+impl<'a> Transfer<'a> {
     fn new(
         endpoint: &'a mut Endpoint,
         operation: Operation,
         local: &MrSlice,
-        remote: &RemoteRegion,
+        remote: &'a RemoteRegion,
         offset: ByteLen,
     ) -> Result<Self, TransferError> {
-        let address = endpoint.check(local, remote, offset)?;
-        let (rest, rkey) = (local.clone(), remote.rkey());
-        Ok(Self { endpoint, operation, rkey, rest, address, posted: 0, outstanding: 0 })
+        endpoint.check(local, remote, offset)?;
+        if !endpoint.is_connected() {
+            return Err(TransferError::Disconnected);
+        }
+        let message = endpoint.message;
+        Ok(Self { pipeline: endpoint.pipeline(operation), message, remote, rest: local.clone(), offset })
     }
 
-    /// Posts as many messages as may be outstanding; whether there is something to wait for.
+    /// Starts as many messages as may be under way; whether there is something to wait for.
     fn advance(&mut self) -> Result<bool, TransferError> {
-        let qp = self.endpoint.qp.as_ref().ok_or(TransferError::Disconnected)?;
-        while self.outstanding < self.endpoint.depth && !self.rest.is_empty() {
-            let local = self.rest.take_front(self.endpoint.message);
-            let id = WorkId(self.posted);
-            let remote = RemoteTarget { address: self.address.wrapping_add(self.posted), rkey: self.rkey };
-            match self.operation {
-                Operation::Write => qp.post_write(id, &local, remote),
-                Operation::Read => qp.post_read(id, &local, remote),
-            }?;
-            self.posted += local.len().get();
-            self.outstanding += 1;
+        while !self.rest.is_empty() && self.pipeline.has_room() {
+            let local = self.rest.take_front(self.message);
+            let len = local.len();
+            self.pipeline.start(local, self.remote, self.offset)?;
+            // Inside the region, as was checked.
+            self.offset = ByteLen::new(self.offset.get().wrapping_add(len.get()));
         }
-        Ok(self.outstanding > 0)
-    }
-
-    /// Accounts for finished messages. They finish in order, so the first failure is the cause of the others.
-    fn land(&mut self, completions: &mut Vec<Completion>) -> Result<(), TransferError> {
-        for Completion { id: WorkId(offset), result, .. } in completions.drain(..) {
-            if let Err(source) = result {
-                // The queue pair is in its error state, whether or not more is outstanding.
-                self.endpoint.qp = None;
-                return Err(TransferError::Work { operation: self.operation, offset, source });
-            }
-            self.outstanding = self.outstanding.saturating_sub(1);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        if self.outstanding > 0 {
-            self.endpoint.qp = None;
-        }
+        Ok(!self.pipeline.is_empty())
     }
 }

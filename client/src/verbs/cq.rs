@@ -1,7 +1,6 @@
 //! Completion queues, and channels to sleep on until they have something.
 
 use std::{
-    collections::HashMap,
     ffi::c_int,
     os::fd::{AsFd, BorrowedFd},
     ptr,
@@ -10,6 +9,7 @@ use std::{
 };
 
 use peermem_verbs_sys::{self as sys, inline};
+use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
@@ -129,16 +129,36 @@ struct State {
     /// The next number that the device sees. Never used twice, so that an entry that a destroyed queue pair left behind
     /// matches nothing.
     next: u64,
-    posted: HashMap<u64, Posted>,
+    posted: FxHashMap<u64, Posted>,
 }
 
-/// A work request that the device may still be working on.
+/// Work requests of one number that the device may still be working on.
 #[derive(Debug)]
 struct Posted {
     id: WorkId,
     qpn: Qpn,
+    /// One of them has failed, which has been told. The queue pair is in its error state, and the others will be flushed.
+    failed: bool,
     /// Keeps the memory registered until the device is done with it.
-    _region: Arc<MemoryRegion>,
+    _regions: Kept,
+}
+
+/// Memory regions in use. The first is apart from the others, since mostly there are none, and a vector without members
+/// takes no memory.
+#[derive(Debug, Default)]
+struct Kept {
+    first: Option<Arc<MemoryRegion>>,
+    others: Vec<Arc<MemoryRegion>>,
+}
+
+impl Kept {
+    fn add(&mut self, region: &Arc<MemoryRegion>) {
+        match self.others.last().or(self.first.as_ref()) {
+            Some(last) if Arc::ptr_eq(last, region) => {}
+            Some(_) => self.others.push(Arc::clone(region)),
+            None => self.first = Some(Arc::clone(region)),
+        }
+    }
 }
 
 impl CompletionQueue {
@@ -158,7 +178,7 @@ impl CompletionQueue {
         // SAFETY: the queue was just made and nobody else has it.
         let handle = unsafe { Handle::new("completion queue", raw, context.verbs.ibv_destroy_cq) }
             .map_err(context.failed("ibv_create_cq"))?;
-        let state = Mutex::new(State { free: entries, next: 0, posted: HashMap::new() });
+        let state = Mutex::new(State { free: entries, next: 0, posted: FxHashMap::default() });
         Ok(Arc::new(Self { handle, channel: channel.clone(), state }))
     }
 
@@ -179,10 +199,17 @@ impl CompletionQueue {
         let count =
             unsafe { inline::ibv_poll_cq(self.handle.as_ptr(), c_int::from(BATCH), batch.as_mut_ptr()) };
         let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq")(Errno::new(count)))?;
+        if count == 0 {
+            return Ok(0);
+        }
         let before = completions.len();
         let mut state = self.state();
         for raw in &batch[..count] {
-            if let Some(posted) = state.posted.remove(&raw.wr_id) {
+            if raw.status == sys::IBV_WC_SUCCESS {
+                let posted = state.posted.remove(&raw.wr_id);
+                completions.extend(posted.map(|posted| completion::from_abi(raw, posted.id, posted.qpn)));
+            } else if let Some(posted) = state.posted.get_mut(&raw.wr_id).filter(|posted| !posted.failed) {
+                posted.failed = true;
                 completions.push(completion::from_abi(raw, posted.id, posted.qpn));
             }
         }
@@ -200,7 +227,8 @@ impl CompletionQueue {
             .map_err(failed("ibv_req_notify_cq"))
     }
 
-    /// Spins until there is a completion: the lowest latency, at the price of a core.
+    /// Polls until there is a completion: the lowest latency, at the price of a core. Once that takes longer than a short transfer
+    /// does, other threads may run on this core between two polls: with a software device, what moves the bytes may be one of them.
     ///
     /// # Errors
     ///
@@ -210,20 +238,27 @@ impl CompletionQueue {
         completions: &mut Vec<Completion>,
         deadline: Instant,
     ) -> Result<(), CompletionError> {
-        self.spin(completions, deadline, std::hint::spin_loop)
+        /// A transfer of some tens of kilobytes, by hardware. Against it a yield, a system call, is nothing.
+        const SHORT: Duration = Duration::from_micros(20);
+        // No pause between the polls: whoever polls has a core to itself, and gives it for every nanosecond of latency. Where the core
+        // is emulated, a pause costs more than that: it leaves the emulated code.
+        match self.spin(completions, deadline.min(Instant::now() + SHORT), || ()) {
+            Err(CompletionError::TimedOut) => self.spin(completions, deadline, std::thread::yield_now),
+            other => other,
+        }
     }
 
     fn spin(
         &self,
         completions: &mut Vec<Completion>,
         deadline: Instant,
-        pause: fn(),
+        between: fn(),
     ) -> Result<(), CompletionError> {
         while self.poll(completions)? == 0 {
             if Instant::now() >= deadline {
                 return Err(CompletionError::TimedOut);
             }
-            pause();
+            between();
         }
         Ok(())
     }
@@ -274,16 +309,23 @@ impl CompletionQueue {
         self.state().free += entries;
     }
 
-    /// Notes a request that is about to be posted; returns the number that the device shall see.
-    pub(super) fn note(&self, id: WorkId, qpn: Qpn, region: &Arc<MemoryRegion>) -> u64 {
+    /// Notes requests that are about to be posted together; returns the number that the device shall see for them all.
+    pub(super) fn note<'a>(
+        &self,
+        id: WorkId,
+        qpn: Qpn,
+        regions: impl IntoIterator<Item = &'a Arc<MemoryRegion>>,
+    ) -> u64 {
+        let mut kept = Kept::default();
+        regions.into_iter().for_each(|region| kept.add(region));
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.posted.insert(number, Posted { id, qpn, _region: region.clone() });
+        state.posted.insert(number, Posted { id, qpn, failed: false, _regions: kept });
         number
     }
 
-    /// Takes back a request that wasn't posted after all.
+    /// Takes back requests that weren't posted after all.
     pub(super) fn retract(&self, number: u64) {
         self.state().posted.remove(&number);
     }

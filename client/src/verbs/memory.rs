@@ -178,6 +178,31 @@ impl Memory {
         Ok(())
     }
 
+    /// Copies `len` bytes, from `from` on in `source`, to `offset` here. Offsets that are multiples of 8 are fastest.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn copy_from(
+        &self,
+        offset: usize,
+        source: &Self,
+        from: usize,
+        len: usize,
+    ) -> Result<(), MemoryError> {
+        const CHUNK: usize = 4096;
+        self.at(offset, len)?;
+        source.at(from, len)?;
+        // Through a buffer that stays in the CPU's cache, since a copy takes its turn on one of the two at a time.
+        let mut chunk = [0; CHUNK];
+        for done in (0..len).step_by(CHUNK) {
+            let chunk = &mut chunk[..CHUNK.min(len - done)];
+            source.read(from + done, chunk)?;
+            self.write(offset + done, chunk)?;
+        }
+        Ok(())
+    }
+
     /// Where the `len` bytes from `offset` on are, if they lie inside.
     pub(crate) fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>, MemoryError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {

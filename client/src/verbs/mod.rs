@@ -5,7 +5,7 @@
 //! * **Memory.** Device memory is pointers and lengths, never a slice: devices write to it while it is read. A
 //!   [`MemoryRegion`] owns a [`Backing`], which keeps the mapping alive.
 //! * **Work requests.** A [`QueuePair`] posts ranges of memory regions ([`MrSlice`]), checked against their bounds, and
-//!   keeps each region alive until its completion was polled or the queue pair is gone.
+//!   keeps each region alive until its completion was polled or the queue pair is gone. A batch has one doorbell, and one completion.
 //! * **Absence.** Without libibverbs every entry point answers with a [`DeviceError`] that says what to install.
 //!
 //! Only reliable-connected (RC) queue pairs are here.
@@ -46,7 +46,7 @@ pub use number::{Guid, Lkey, Mtu, MtuError, Psn, Qpn, Rkey, WorkId};
 pub use odp::{OdpCaps, OdpTransport};
 pub use pd::ProtectionDomain;
 pub use port::{LinkLayer, PortAttributes, PortState};
-pub use post::{PostError, RemoteTarget};
+pub use post::{PostError, RemoteTarget, Work};
 pub use qp::{Path, PreparedQueuePair, QpAddress, QpDepth, QpError, QueuePair};
 pub use register_error::RegisterError;
 pub use udmabuf::{HostDmabuf, HostDmabufError};

@@ -20,7 +20,7 @@ use super::{
 use crate::errno::Errno;
 
 /// Who may do what with a region. Combine with `|`. Local work requests may always read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Access(c_uint);
 
 impl Access {

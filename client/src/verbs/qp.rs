@@ -127,7 +127,7 @@ pub struct PreparedQueuePair {
 }
 
 impl PreparedQueuePair {
-    /// Creates one on `port` that peers may read and write through. Every work request of it is signaled.
+    /// Creates one on `port` that peers may read and write through.
     ///
     /// # Errors
     ///
@@ -151,7 +151,6 @@ impl PreparedQueuePair {
                 max_inline_data: 0,
             },
             qp_type: sys::IBV_QPT_RC,
-            sq_sig_all: 1,
             ..sys::ibv_qp_init_attr::zeroed()
         };
         let verbs = pd.context.verbs;

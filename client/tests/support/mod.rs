@@ -1,6 +1,8 @@
 //! A daemon that says what the test wants, right or wrong.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)]
 
+pub mod real;
+
 use std::{
     fs::File,
     io::IoSlice,
@@ -71,7 +73,7 @@ pub struct Peer {
 impl Peer {
     pub fn greet(&mut self) {
         assert_eq!(self.expect("Hello")["protocol"], 1);
-        self.reply(json!({ "protocol": 1, "version": "0" }), vec![]);
+        self.reply(json!({ "protocol": 1, "version": "0", "instance": "a" }), vec![]);
     }
 
     /// The next call, or `None` at the end of the connection.
@@ -139,7 +141,7 @@ impl Peer {
 pub fn region(name: &str) -> Value {
     json!({
         "name": name, "generation": 1, "provider": "emulated", "shape": "pool", "size": 65536, "free": 65536,
-        "leases": 0, "alignment": 4096, "method": "pinned", "revocation": "advisory", "emulated": true
+        "missing": 0, "leases": 0, "alignment": 4096, "method": "pinned", "revocation": "advisory", "emulated": true
     })
 }
 
@@ -149,7 +151,8 @@ pub fn lease(id: u64, length: u64) -> Value {
         "id": id, "region": "emulated", "generation": 1, "offset": 0, "length": length,
         "direction": "bidirectional", "method": "pinned",
         "paths": [{ "initiator": "emulated", "route": { "kind": "software" } }],
-        "revocation": "advisory", "emulated": true, "owner": { "uid": 0, "gid": 0, "pid": 1 }
+        "revocation": "advisory", "emulated": true, "owner": { "uid": 0, "gid": 0, "pid": 1 },
+        "state": { "kind": "active" }
     })
 }
 

@@ -31,6 +31,24 @@ pub enum ConfigError {
     },
 }
 
+/// What serde calls types, and what they are in a file.
+const TYPES: [(&str, &str); 6] = [
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected path string", "expected a path in quotes"),
+    ("expected a string", "expected text in quotes"),
+    ("expected a boolean", "expected true or false"),
+    (
+        "expected a sequence",
+        "expected a list, or [[ ]] around the name of a table of which there can be several",
+    ),
+    ("invalid type: map", "invalid type: a table"),
+];
+
+/// A message of serde's in the words of the file, which has no types of Rust's.
+pub(super) fn in_toml_words(message: &str) -> String {
+    TYPES.iter().fold(message.to_owned(), |message, (from, to)| message.replace(from, to))
+}
+
 impl ConfigError {
     /// An error at `span` of `text`, or at its start where the place isn't known.
     pub(super) fn at(path: &std::path::Path, text: &str, span: Option<Range<usize>>, message: &str) -> Self {

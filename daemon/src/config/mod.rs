@@ -4,23 +4,32 @@
 //! other checks everything, and its errors name the file and the line.
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use peermem_proto::{ByteLen, RegionName};
+use peermem_topology::DeviceName;
 
 use crate::{
+    audit::Namespace,
     core::Limits,
+    policy::Policy,
     provider::{Exporters, P2pmemRules},
+    vfio::Rules as VfioRules,
 };
 
+mod dax;
 mod error;
 mod file;
+mod metrics;
+mod policy;
 mod validate;
+mod vfio;
 
 pub use error::ConfigError;
+pub use metrics::{MetricsAddress, MetricsAddressError};
 
 /// Where the config is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/peermemd/peermemd.toml";
@@ -30,8 +39,12 @@ pub const DEFAULT_PATH: &str = "/etc/peermemd/peermemd.toml";
 pub struct Settings {
     /// The socket, when the config names one.
     pub socket: Option<PathBuf>,
+    /// The journal, when the config names one.
+    pub journal: Option<PathBuf>,
+    /// The journal namespace that grants and refusals go to; `None` for the log.
+    pub audit_namespace: Option<Namespace>,
     /// Where `/metrics` is served; `None` for nowhere.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<MetricsAddress>,
     /// What users and connections may hold.
     pub limits: Limits,
     /// What one connection may cost.
@@ -42,6 +55,12 @@ pub struct Settings {
     pub exporters: Exporters,
     /// Emulated regions.
     pub emulated: Vec<(RegionName, ByteLen)>,
+    /// What the daemon takes of the functions that are bound to vfio-pci.
+    pub vfio: VfioRules,
+    /// Which device DAX become regions, under which names.
+    pub dax: BTreeMap<DeviceName, RegionName>,
+    /// Who may do what.
+    pub policy: Policy,
 }
 
 /// What connections may cost the daemon.
@@ -49,6 +68,10 @@ pub struct Settings {
 pub struct Connections {
     /// Connections that one user may have. Root isn't bound.
     pub per_user: u64,
+    /// Watchers that one user may have. Root isn't bound.
+    pub watchers_per_user: u64,
+    /// Requests that one user may make in a second; more wait for their turn. Root isn't bound.
+    pub requests_per_second: u64,
     /// How long the rest of a begun message, or room for a reply, may be missing.
     pub stall: Duration,
     /// How long clients may take to fetch their last replies when the daemon stops.
@@ -84,8 +107,8 @@ pub fn load(path: &Path, sysfs: &Path) -> Result<Settings, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, sysfs: &Path) -> Result<Settings, ConfigError> {
-    let raw: file::File =
-        toml::from_str(text).map_err(|error| ConfigError::at(path, text, error.span(), error.message()))?;
+    let raw: file::File = toml::from_str(text)
+        .map_err(|error| ConfigError::at(path, text, error.span(), &error::in_toml_words(error.message())))?;
     validate::validate(raw, sysfs)
         .map_err(|wrong| ConfigError::at(path, text, Some(wrong.span), &wrong.message))
 }

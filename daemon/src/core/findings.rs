@@ -8,13 +8,23 @@ use super::region::RegionState;
 
 /// The findings reported so far. Reports come from root alone and name devices that exist, so that they stay few.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub struct Findings {
     devices: BTreeMap<RdmaName, DeviceFinding>,
     /// Pairs that the kernel accepts and whose bytes don't arrive: provider, initiator, what went wrong.
     lost: BTreeMap<(PciAddress, Initiator), String>,
 }
 
 impl Findings {
+    /// What each device was found to do.
+    pub fn devices(&self) -> impl Iterator<Item = (&RdmaName, &DeviceFinding)> {
+        self.devices.iter()
+    }
+
+    /// The pairs that lose bytes: provider and initiator.
+    pub fn lost(&self) -> impl Iterator<Item = (PciAddress, &Initiator)> {
+        self.lost.keys().map(|(provider, initiator)| (*provider, initiator))
+    }
+
     pub(super) fn device(&mut self, mut report: call::ReportDevice) {
         if let OnDemandFinding::Broken { finding } = &mut report.found.on_demand {
             *finding = shortened(finding);

@@ -4,7 +4,7 @@ use peermem_proto::{ByteLen, Fault, Method, ProviderKind, RegionName, Revocation
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::{Carved, fault};
-use crate::core::RegionSpec;
+use crate::core::{RegionSpec, Returns};
 
 /// An emulated region of `size` bytes.
 pub fn spec(name: RegionName, size: ByteLen) -> RegionSpec {
@@ -12,12 +12,14 @@ pub fn spec(name: RegionName, size: ByteLen) -> RegionSpec {
         name,
         provider: ProviderKind::Emulated,
         device: None,
+        incarnation: 0,
         shape: Shape::Pool,
         size,
         alignment: ByteLen::from_usize(rustix::param::page_size()),
         method: Method::Pinned,
         revocation: Revocation::Advisory,
         sharing: Sharing::Everyone,
+        returns: Returns::AtOnce,
     }
 }
 
@@ -33,6 +35,6 @@ pub(super) fn carve(region: &RegionName, length: ByteLen) -> Result<Carved, Faul
         Ok(fd)
     };
     make()
-        .map(|fd| Carved { fd, offset: ByteLen::ZERO })
+        .map(|fd| Carved::new(fd, ByteLen::ZERO))
         .map_err(|errno: rustix::io::Errno| fault(region, "memfd_create", errno))
 }

@@ -6,14 +6,14 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use peermem_proto::{ByteLen, Fault, Method, ProviderKind, Refusal, RegionName, Revocation, Shape, call};
 use rustix::fs::SeekFrom;
 
-use super::{Carved, fault};
-use crate::core::RegionSpec;
+use super::{Carved, fault, fdinfo};
+use crate::core::{RegionSpec, Returns};
 
 /// The names of dma-buf exporters whose buffers are device memory (`exp_name`, include/linux/dma-buf.h).
 ///
@@ -42,12 +42,10 @@ impl Dmabuf {
         if link.starts_with("/memfd:") || link.starts_with("/dev/shm/") {
             return Err(Refusal::NotDeviceMemory { found: format!("host memory, {link}") });
         }
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap_or_default();
-        let exporter = info.lines().find_map(|line| line.strip_prefix("exp_name:")).map(str::trim);
-        let Some(exporter) = exporter.filter(|_| link.starts_with("/dmabuf:")) else {
+        let Some(exporter) = fdinfo::field(&fd, "exp_name").filter(|_| link.starts_with("/dmabuf:")) else {
             return Err(Refusal::NotDmabuf { found: link.into_owned() });
         };
-        if !exporters.0.contains(exporter) {
+        if !exporters.0.contains(&exporter) {
             return Err(Refusal::NotDeviceMemory { found: format!("a dma-buf of exporter {exporter}") });
         }
         // dma-bufs tell their size through SEEK_END (dma_buf_llseek, drivers/dma-buf/dma-buf.c).
@@ -57,9 +55,19 @@ impl Dmabuf {
         Ok(Self { fd, size: ByteLen::new(size) })
     }
 
+    /// How much memory it is.
+    pub fn size(&self) -> ByteLen {
+        self.size
+    }
+
+    /// The owner's descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     pub(super) fn carve(&self, region: &RegionName, offset: ByteLen) -> Result<Carved, Fault> {
         let copy = self.fd.as_fd().try_clone_to_owned();
-        copy.map(|fd| Carved { fd, offset })
+        copy.map(|fd| Carved::new(fd, offset))
             .map_err(|error| fault(region, "copy the dma-buf's descriptor", error))
     }
 }
@@ -70,6 +78,7 @@ pub fn spec(request: &call::Register, dmabuf: &Dmabuf) -> RegionSpec {
         name: request.name.clone(),
         provider: ProviderKind::Registered,
         device: Some(request.device),
+        incarnation: 0,
         shape: Shape::Window,
         size: dmabuf.size,
         alignment: ByteLen::from_usize(rustix::param::page_size()),
@@ -77,6 +86,7 @@ pub fn spec(request: &call::Register, dmabuf: &Dmabuf) -> RegionSpec {
         // The exporter may revoke a dma-buf; the daemon can't make it.
         revocation: Revocation::Advisory,
         sharing: request.sharing,
+        returns: Returns::AtOnce,
     }
 }
 

@@ -3,14 +3,21 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixListener,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
+};
 use thiserror::Error;
 
 /// Why the socket can't be served.
@@ -18,7 +25,7 @@ use thiserror::Error;
 pub enum BindError {
     /// Somebody serves it already.
     #[error(
-        "another peermemd serves {}: stop it (`systemctl stop peermemd`), or give this one another --socket",
+        "another peermemd serves {}: stop it (`systemctl stop peermemd.socket peermemd`), or give this one another --socket",
         path.display()
     )]
     AlreadyServed {
@@ -30,6 +37,14 @@ pub enum BindError {
     NotASocket {
         /// The path.
         path: PathBuf,
+    },
+    /// systemd passed something that can't be served.
+    #[error("socket {name}, which systemd passed, can't be served: {why}")]
+    NotListening {
+        /// The socket unit.
+        name: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// A step failed.
     #[error("can't {step} {}", path.display())]
@@ -43,12 +58,12 @@ pub enum BindError {
     },
 }
 
-/// The socket being served. Its file goes away with it.
+/// The socket being served.
 #[derive(Debug)]
 pub struct Listening {
     /// What to accept from; it doesn't block.
     pub listener: UnixListener,
-    /// Removes the socket's file when dropped.
+    /// Removes the socket's file when dropped, if this process has put it there.
     pub guard: Guard,
 }
 
@@ -56,7 +71,8 @@ pub struct Listening {
 #[derive(Debug)]
 pub struct Guard {
     path: PathBuf,
-    _lock: File,
+    /// `None` for a socket that systemd has bound: its file stays, and clients wait there for the next daemon.
+    lock: Option<File>,
 }
 
 impl Guard {
@@ -70,7 +86,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         // The lock is still held: nobody else's socket can be there. The lock file stays, since removing it would let
         // two daemons hold locks on two files of one name.
-        let _ = fs::remove_file(&self.path);
+        if self.lock.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -94,11 +112,15 @@ pub fn bind(path: &Path) -> Result<Listening, BindError> {
     let lock = lock.map_err(failed("open the lock", &lock_path))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(BindError::AlreadyServed { path: path.to_owned() }),
+        Err(Errno::WOULDBLOCK) => return Err(BindError::AlreadyServed { path: path.to_owned() }),
         Err(errno) => return Err(failed("lock", &lock_path)(errno.into())),
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {
+            // No lock is held for a socket of systemd's.
+            if is_listened_at(path).map_err(failed("look who listens at", path))? {
+                return Err(BindError::AlreadyServed { path: path.to_owned() });
+            }
             tracing::info!(path = %path.display(), "removing the socket of a daemon that is gone");
             fs::remove_file(path).map_err(failed("remove the stale socket", path))?;
         }
@@ -108,7 +130,33 @@ pub fn bind(path: &Path) -> Result<Listening, BindError> {
     }
     let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
     listener.set_nonblocking(true).map_err(failed("watch", path))?;
-    let guard = Guard { path: path.to_owned(), _lock: lock };
+    let guard = Guard { path: path.to_owned(), lock: Some(lock) };
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed("set the mode of", path))?;
     Ok(Listening { listener, guard })
+}
+
+/// Whether connections are taken there, now or when their listener gets to them.
+fn is_listened_at(path: &Path) -> io::Result<bool> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok(connect(&socket, &address) != Err(Errno::CONNREFUSED))
+}
+
+/// Serves a socket that systemd has bound and passed on.
+///
+/// # Errors
+/// [`BindError::NotListening`] for anything else than a Unix stream socket that listens at a path.
+pub fn adopt(name: &str, fd: OwnedFd) -> Result<Listening, BindError> {
+    let wrong = |why: &str| BindError::NotListening { name: name.to_owned(), why: why.to_owned() };
+    let listens = sockopt::socket_acceptconn(&fd).map_err(|errno| wrong(&errno.to_string()))?;
+    let kind = sockopt::socket_type(&fd).map_err(|errno| wrong(&errno.to_string()))?;
+    if !listens || kind != SocketType::STREAM {
+        return Err(wrong("it isn't a stream socket that listens (`ListenStream=`)"));
+    }
+    let listener = UnixListener::from(fd);
+    let address = listener.local_addr().map_err(|error| wrong(&error.to_string()))?;
+    let path = address.as_pathname().ok_or_else(|| wrong("it isn't a Unix socket with a path"))?.to_owned();
+    listener.set_nonblocking(true).map_err(|error| wrong(&error.to_string()))?;
+    Ok(Listening { listener, guard: Guard { path, lock: None } })
 }

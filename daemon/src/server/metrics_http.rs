@@ -1,10 +1,10 @@
 //! `/metrics` over HTTP/1.1: one request a connection, every size and time bounded.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
 };
 
@@ -17,16 +17,41 @@ const LONGEST_HEAD: usize = 8 * 1024;
 /// How long one scrape may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What scrapers connect to.
+pub trait Door {
+    /// One connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// The next one.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Answers scrapes for ever.
 ///
 /// # Panics
 /// Outside of a `tokio::task::LocalSet`.
-pub async fn serve(shell: Shared, listener: TcpListener) {
+pub async fn serve(shell: Shared, door: impl Door) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match door.next().await {
+            Ok(stream) => {
                 let shell = Rc::clone(&shell);
                 tokio::task::spawn_local(async move {
                     let answered = tokio::time::timeout(PATIENCE, answer(&shell, stream)).await;
@@ -42,7 +67,7 @@ pub async fn serve(shell: Shared, listener: TcpListener) {
     }
 }
 
-async fn answer(shell: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(shell: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {
         if head.len() > LONGEST_HEAD {
@@ -65,7 +90,12 @@ async fn answer(shell: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &[u8]) -> std::io::Result<()> {
+async fn respond(
+    stream: &mut (impl AsyncWrite + Unpin),
+    status: &str,
+    kind: &str,
+    body: &[u8],
+) -> io::Result<()> {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

@@ -7,17 +7,37 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 
-mod call;
+mod admission;
+mod calls;
+mod clock;
+mod dax;
+mod dispatch;
+mod functions;
+mod hotplug;
 mod listen;
+mod log;
+mod memory;
 mod metrics_http;
 mod peer;
+mod pool;
+mod refused;
+mod reload;
+mod restart;
 mod session;
 mod shell;
+mod timer;
 mod topology;
+mod users;
 
-pub use listen::{BindError, Listening, bind};
+pub use dax::offered as offered_dax;
+pub use hotplug::{follow_devices, offered};
+pub use listen::{BindError, Guard, Listening, adopt, bind};
+pub use memory::Memory;
 pub use metrics_http::serve as serve_metrics;
+pub use pool::{Work, work};
+pub use restart::watch_waiting;
 pub use shell::Shell;
+pub use timer::keep_time;
 pub use topology::LiveTopology;
 
 /// The shell, as the tasks share it.
@@ -35,6 +55,9 @@ pub async fn serve(shell: Shared, listener: UnixListener, mut stop: watch::Recei
     let for_clients = stop.clone();
     loop {
         tokio::select! {
+            // A client that comes back early would be served by a daemon that goes, and told that its leases are somebody's.
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     sessions.spawn_local(session::serve(Rc::clone(&shell), stream, for_clients.clone()));
@@ -45,11 +68,10 @@ pub async fn serve(shell: Shared, listener: UnixListener, mut stop: watch::Recei
                 }
             },
             Some(_) = sessions.join_next() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
     drop(listener);
-    let drain = shell.borrow().connections().drain;
+    let drain = shell.borrow().bounds().drain;
     let all_done = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, all_done).await.is_err() {
         tracing::warn!(clients = sessions.len(), "clients didn't fetch their last replies in time");

@@ -1,6 +1,6 @@
 //! One client, from its first byte to its last.
 
-use std::{io, os::fd::AsFd, rc::Rc, time::Duration};
+use std::{future::poll_fn, io, os::fd::AsFd, rc::Rc, task::Poll, time::Duration};
 
 use peermem_proto::{Event, Refusal, call::WatchReply, varlink::encode_reply};
 use peermem_wire::{Fill, Message, Outgoing, Reader, TooLong};
@@ -12,12 +12,12 @@ use tokio::{
         broadcast::{Receiver, error::RecvError},
         watch,
     },
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     Shared,
-    call::{Outcome, error_reply, handle, not_a_call},
+    dispatch::{Outcome, error_reply, handle, not_a_call},
     peer::Peer,
 };
 
@@ -55,14 +55,17 @@ pub(super) async fn serve(shell: Shared, stream: UnixStream, stop: watch::Receiv
         Ok(peer) => peer,
         Err(error) => return tracing::warn!(%error, "can't tell who has connected"),
     };
-    let owner = peer.owner;
-    let stall = shell.borrow().connections().stall;
-    let admitted = shell.borrow_mut().connect(owner);
+    let owner = peer.client.owner;
+    let stall = shell.borrow().bounds().stall;
+    let admitted = shell.borrow_mut().connect(&peer.client);
     let mut session = Session { shell: Rc::clone(&shell), stream, reader: Reader::new(), peer, stall, stop };
     let end = match admitted {
         Ok(id) => {
             let end = session.run(id).await;
-            shell.borrow_mut().disconnect(id, owner);
+            // What a client has outlives the daemon: it comes back for it.
+            if !matches!(end, End::Stopping) {
+                shell.borrow_mut().disconnect(id, owner.uid);
+            }
             end
         }
         Err(_) if !shell.borrow_mut().begin_turning_away() => End::Closed,
@@ -84,6 +87,11 @@ impl Session {
             if let Err(end) = self.answer_one(id).await {
                 return end;
             }
+            behind_the_others().await;
+            // A client that always has something to say would keep it from being heard.
+            if *self.stop.borrow() {
+                return End::Stopping;
+            }
         }
     }
 
@@ -95,10 +103,28 @@ impl Session {
             }
             received => received?,
         };
-        match handle(&self.shell, id, self.peer.owner, message) {
+        let owner = self.peer.client.owner;
+        let turn = self.shell.borrow_mut().turn_of(owner.uid);
+        if let Some(wait) = turn {
+            self.unless_dead(sleep(wait)).await?;
+        }
+        match self.unless_dead(handle(&self.shell, id, owner, message)).await? {
             Outcome::Reply(reply) => self.send(reply).await,
             Outcome::Silence => Ok(()),
-            Outcome::Stream(events) => self.stream(events).await,
+            Outcome::Stream(events) => {
+                let end = self.stream(events).await;
+                self.shell.borrow_mut().unwatch(owner.uid);
+                end
+            }
+        }
+    }
+
+    /// Does `what`, but nothing for a process that is known to be dead.
+    async fn unless_dead<T>(&self, what: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            () = self.peer.died() => Err(End::Died),
+            done = what => Ok(done),
         }
     }
 
@@ -140,7 +166,9 @@ impl Session {
                 }
             }
         };
+        // What is there is read before anything else is looked at.
         tokio::select! {
+            biased;
             filled = fill => filled,
             () = peer.died() => Err(End::Died),
             _ = stop.wait_for(|stop| *stop) => Err(End::Stopping),
@@ -163,6 +191,7 @@ impl Session {
             }
         };
         tokio::select! {
+            biased;
             sent = timeout(self.stall, send) => sent.unwrap_or(Err(End::Stalled(self.stall))),
             () = self.peer.died() => Err(End::Died),
         }
@@ -176,6 +205,7 @@ impl Session {
                 event = events.recv() => match event {
                     Ok(event) => self.send_event(Some(Event::clone(&event))).await?,
                     Err(RecvError::Lagged(lost)) => {
+                        self.shell.borrow().metrics.watcher_dropped();
                         return self.send(error_reply(&Refusal::WatcherTooSlow { lost }.into())).await;
                     }
                     Err(RecvError::Closed) => return Err(End::Stopping),
@@ -189,6 +219,21 @@ impl Session {
         let bytes = encode_reply(&WatchReply { event }, true).map_err(io::Error::from)?;
         self.send(Outgoing::new(bytes, Vec::new())).await
     }
+}
+
+/// Lets the clients go first whose calls are here already, so that one that asks again at once can't keep them waiting.
+/// `tokio::task::yield_now` would also look for those that come, which costs a system call after every reply.
+async fn behind_the_others() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn is_transient(error: &io::Error) -> bool {

@@ -7,78 +7,159 @@ use std::{
 };
 
 use peermem_proto::{
-    Event, Initiator, LeaseId, Owner, PROTOCOL_VERSION, Refusal, RegionName, call, status::Status,
+    Event, Fault, LeaseId, Moment, PROTOCOL_VERSION, PciAddress, RegionName, Token, call, status::Status,
     varlink::CallError,
 };
-use tokio::sync::broadcast;
-
-use super::topology::LiveTopology;
-use crate::{
-    config::{Connections, Settings},
-    core::{Answer, Broker, Effect, Input, RegionSpec, SessionId, Ticket},
-    metrics::Metrics,
-    provider::{Carved, Dmabuf, Exporters, Source, registered_spec},
+use tokio::{
+    sync::{Notify, broadcast, mpsc, oneshot},
+    task::AbortHandle,
 };
 
-/// How many clients that aren't admitted are told why at a time; more are hung up on.
-const MOST_TURNED_AWAY: usize = 64;
+use super::{clock, memory::Memory, pool::Work, refused::Refusals, topology::LiveTopology, users::Users};
+use crate::{
+    audit::{Audit, Record},
+    config::Settings,
+    core::{Answer, Broker, Effect, Input, RegionSpec, Ticket},
+    functions::Functions,
+    metrics::{Metrics, Observed},
+    provider::{Carved, Exporters, P2pmemRules, Source},
+};
 
 /// How many events a watcher may lag behind.
 const EVENT_BACKLOG: usize = 1024;
 
+/// What a call comes to.
+pub(super) type Outcome = Result<Answer, CallError>;
+
+/// What a call comes to, now or later.
+#[derive(Debug)]
+pub(super) enum Called {
+    Now(Outcome),
+    Later(oneshot::Receiver<Outcome>),
+}
+
+impl Called {
+    /// Waits for it.
+    pub(super) async fn outcome(self) -> Outcome {
+        match self {
+            Self::Now(outcome) => outcome,
+            Self::Later(outcome) => {
+                // The shell drops no sender without an answer while it lives.
+                outcome.await.unwrap_or_else(|_| Err(peermem_proto::Refusal::Draining {}.into()))
+            }
+        }
+    }
+}
+
+/// Effects that are still to be carried out.
+#[derive(Default)]
+struct Todo {
+    effects: VecDeque<Effect>,
+    /// Why something that an answer among them may depend on couldn't be written down.
+    unrecorded: Option<String>,
+}
+
 /// The core, and what it needs from the world.
 #[derive(Debug)]
 pub struct Shell {
-    broker: Broker<LiveTopology>,
-    sources: HashMap<RegionName, Source>,
+    pub(super) broker: Broker<LiveTopology>,
+    pub(super) sources: HashMap<RegionName, Source>,
     /// Carved memory that isn't on its way to the client yet.
-    carved: HashMap<LeaseId, Carved>,
+    pub(super) carved: HashMap<LeaseId, Carved>,
+    /// Memory that waits behind a token.
+    pub(super) delegated: HashMap<Token, Carved>,
+    waiting: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    answered: Option<(Ticket, Outcome)>,
     events: broadcast::Sender<Rc<Event>>,
-    connections: Connections,
-    connections_of_user: HashMap<u32, u64>,
-    turned_away: usize,
-    exporters: Exporters,
+    pub(super) users: Users,
+    pub(super) turned_away: usize,
+    pub(super) refusals: Refusals,
+    pub(super) audit: Audit,
+    /// Why the config that was read last doesn't count.
+    pub(super) config_refused: Option<String>,
+    pub(super) exporters: Exporters,
     emulation: bool,
+    pub(super) memory: Memory,
     next: u64,
     started: Instant,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
+    /// Told when the core's next deadline comes before the one that is waited for.
+    pub(super) deadline_changed: Rc<Notify>,
+    armed: Option<Moment>,
+    pub(super) work: mpsc::UnboundedSender<Work>,
+    pub(super) p2pmem: Option<P2pmemRules>,
+    pub(super) functions: Functions,
+    /// What waits for the kernel to want a function back.
+    pub(super) watches: HashMap<PciAddress, AbortHandle>,
+    /// What looks whether memory of a function has come back.
+    pub(super) looks: HashMap<PciAddress, AbortHandle>,
 }
 
 impl Shell {
     /// No regions yet.
-    pub fn new(settings: &Settings, topology: LiveTopology, metrics: Metrics) -> Self {
+    pub fn new(
+        settings: &Settings,
+        topology: LiveTopology,
+        metrics: Metrics,
+        memory: Memory,
+        work: mpsc::UnboundedSender<Work>,
+    ) -> Self {
+        let (policy, limits) = (settings.policy.clone(), settings.limits);
+        let instance = memory.instance().to_string();
+        let functions = Functions::new(settings.vfio.clone(), memory.store());
         Self {
-            broker: Broker::new(topology, settings.limits),
+            broker: Broker::new(clock::now(), topology, policy, limits, instance),
             sources: HashMap::new(),
             carved: HashMap::new(),
+            delegated: HashMap::new(),
+            waiting: HashMap::new(),
+            answered: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
-            connections: settings.connections,
-            connections_of_user: HashMap::new(),
+            users: Users::new(settings.connections),
             turned_away: 0,
+            refusals: Refusals::default(),
+            audit: Audit::to(settings.audit_namespace.as_ref()),
+            config_refused: None,
             exporters: settings.exporters.clone(),
             emulation: !settings.emulated.is_empty(),
+            memory,
             next: 0,
             started: Instant::now(),
             metrics,
+            deadline_changed: Rc::new(Notify::new()),
+            armed: None,
+            work,
+            p2pmem: settings.p2pmem.clone(),
+            functions,
+            watches: HashMap::new(),
+            looks: HashMap::new(),
         }
-    }
-
-    /// What connections may cost.
-    pub fn connections(&self) -> Connections {
-        self.connections
     }
 
     /// The metrics, with the gauges as of now.
     pub fn metrics(&self) -> &Metrics {
-        self.metrics.observe(&self.broker);
+        let dmabufs = || {
+            self.sources.values().filter_map(|source| match source {
+                Source::Registered(dmabuf) => Some(dmabuf.size().get()),
+                _ => None,
+            })
+        };
+        let beside = Observed {
+            watchers: self.users.watchers(),
+            dmabufs: dmabufs().count() as u64,
+            dmabuf_bytes: dmabufs().sum(),
+            delegated: self.delegated.len() as u64,
+        };
+        self.metrics.observe(&self.broker, beside, &self.broker.routes().rdma_devices());
+        let largest = self.sources.iter().filter_map(|(region, source)| match source {
+            Source::Vfio(bar) => Some((region.clone(), self.functions.figures(*bar)?.largest)),
+            _ => None,
+        });
+        self.metrics.observe_functions(largest, self.functions.mapping_counts());
         &self.metrics
     }
 
-    pub(super) fn broker(&self) -> &Broker<LiveTopology> {
-        &self.broker
-    }
-
-    pub(super) fn watch(&self) -> broadcast::Receiver<Rc<Event>> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Rc<Event>> {
         self.events.subscribe()
     }
 
@@ -99,6 +180,13 @@ impl Shell {
         self.run(Input::Drain);
     }
 
+    /// Lets happen what is due, and says when something is due again.
+    pub(super) fn tick(&mut self) -> Option<Moment> {
+        self.run(Input::Tick);
+        self.armed = self.broker.next_deadline();
+        self.armed
+    }
+
     pub(super) fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,201 +196,157 @@ impl Shell {
             connections: self.broker.session_count(),
             regions: self.broker.region_count(),
             leases: self.broker.lease_count(),
+            waiting: self.broker.waiting_count(),
+            overdue: self.broker.overdue_count(),
             leased_bytes: self.broker.leased_from_pools(),
             emulation: self.emulation,
             draining: self.broker.is_draining(),
+            config_refused: self.config_refused.clone(),
         }
     }
 
-    /// Begins a session, unless the user has too many.
-    pub(super) fn connect(&mut self, owner: Owner) -> Result<SessionId, Refusal> {
-        let held = self.connections_of_user.entry(owner.uid).or_default();
-        if owner.uid != 0 && *held >= self.connections.per_user {
-            return Err(Refusal::LimitReached {
-                what: format!("connections of user {}", owner.uid),
-                key: "connections_per_user".to_owned(),
-                limit: self.connections.per_user,
-            });
-        }
-        *held += 1;
-        let session = SessionId(self.number());
-        self.run(Input::Connected(session, owner));
-        self.metrics.connected();
-        Ok(session)
-    }
-
-    /// Whether another client that isn't admitted may be told why. Each costs descriptors until it has asked.
-    pub(super) fn begin_turning_away(&mut self) -> bool {
-        let room = self.turned_away < MOST_TURNED_AWAY;
-        self.turned_away += usize::from(room);
-        room
-    }
-
-    /// A client that wasn't admitted has been told.
-    pub(super) fn end_turning_away(&mut self) {
-        self.turned_away -= 1;
-    }
-
-    /// Ends a session and everything it had.
-    pub(super) fn disconnect(&mut self, session: SessionId, owner: Owner) {
-        self.run(Input::Disconnected(session));
-        if let Some(held) = self.connections_of_user.get_mut(&owner.uid) {
-            *held -= 1;
-            if *held == 0 {
-                self.connections_of_user.remove(&owner.uid);
-            }
-        }
-    }
-
-    pub(super) fn map(
-        &mut self,
-        session: SessionId,
-        request: call::Map,
-    ) -> Result<(call::MapReply, Carved), CallError> {
-        // Devices come and go; an unknown one is looked for before the core refuses it.
-        for initiator in request.initiators.iter().take(call::MOST_INITIATORS) {
-            self.broker.routes_mut().has_initiator(initiator);
-        }
-        let region = request.region.clone();
-        match self.call(|ticket| Input::Map(session, ticket, request))? {
-            Answer::Granted(lease) => {
-                // `run` has put it there before the core granted the lease.
-                let carved =
-                    self.carved.remove(&lease.id).ok_or(Refusal::UnknownLease { lease: lease.id })?;
-                self.metrics.mapped(&lease);
-                let paths: Vec<_> = lease.paths.iter().map(ToString::to_string).collect();
-                tracing::info!(
-                    lease = %lease.id, %region, uid = lease.owner.uid, pid = lease.owner.pid,
-                    "lease {} granted: {} of {region} for {}", lease.id, lease.length, paths.join(" and for ")
-                );
-                let reply = call::MapReply { lease, memory_fd: 0, memory_offset: carved.offset };
-                Ok((reply, carved))
-            }
-            other => unreachable!("a map was answered with {other:?}"),
-        }
-    }
-
-    pub(super) fn unmap(&mut self, session: SessionId, lease: LeaseId) -> Result<call::Empty, CallError> {
-        self.call(|ticket| Input::Unmap(session, ticket, lease)).map(|_| call::Empty {})
-    }
-
-    pub(super) fn register(
-        &mut self,
-        session: SessionId,
-        request: &call::Register,
-        fd: std::os::fd::OwnedFd,
-    ) -> Result<call::RegisterReply, CallError> {
-        let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
-        if !self.broker.routes_mut().has_function(request.device) {
-            return Err(Refusal::UnknownDevice { device: request.device }.into());
-        }
-        let spec = registered_spec(request, &dmabuf);
-        match self.call(|ticket| Input::Register(session, ticket, spec))? {
-            Answer::Registered(region) => {
-                tracing::info!(
-                    region = %region.name, device = %request.device,
-                    "region {} registered: {} of {}", region.name, region.size, request.device
-                );
-                self.sources.insert(region.name.clone(), Source::Registered(dmabuf));
-                Ok(call::RegisterReply { region })
-            }
-            other => unreachable!("a registration was answered with {other:?}"),
-        }
-    }
-
-    pub(super) fn unregister(
-        &mut self,
-        session: SessionId,
-        region: RegionName,
-    ) -> Result<call::Empty, CallError> {
-        self.call(|ticket| Input::Unregister(session, ticket, region)).map(|_| call::Empty {})
-    }
-
-    pub(super) fn report_device(
-        &mut self,
-        session: SessionId,
-        report: call::ReportDevice,
-    ) -> Result<call::Empty, CallError> {
-        let initiator = Initiator::Rdma(report.device.clone());
-        if !self.broker.routes_mut().has_initiator(&initiator) {
-            return Err(Refusal::UnknownInitiator { initiator }.into());
-        }
-        let call::ReportDevice { device, found } = report.clone();
-        self.call(|ticket| Input::DeviceTested(session, ticket, report))?;
-        tracing::info!(%device, dmabuf = found.dmabuf, "self-test of {device}: {}", found.on_demand);
-        Ok(call::Empty {})
-    }
-
-    pub(super) fn report_pair(
-        &mut self,
-        session: SessionId,
-        report: call::ReportPair,
-    ) -> Result<call::Empty, CallError> {
-        if !self.broker.routes_mut().has_initiator(&report.initiator) {
-            return Err(Refusal::UnknownInitiator { initiator: report.initiator }.into());
-        }
-        if !self.broker.routes_mut().has_function(report.provider) {
-            return Err(Refusal::UnknownDevice { device: report.provider }.into());
-        }
-        let call::ReportPair { provider, initiator, wrong } = report.clone();
-        self.call(|ticket| Input::PairTested(session, ticket, report))?;
-        match wrong {
-            Some(wrong) => {
-                tracing::warn!(%provider, %initiator, "bytes between {initiator} and {provider}: {wrong}");
-            }
-            None => {
-                tracing::debug!(%provider, %initiator, "no loss is known between {initiator} and {provider}");
-            }
-        }
-        Ok(call::Empty {})
-    }
-
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    fn call(&mut self, input: impl FnOnce(Ticket) -> Input) -> Result<Answer, CallError> {
+    /// Puts a call to the core.
+    pub(super) fn call(&mut self, input: impl FnOnce(Ticket) -> Input) -> Called {
         let ticket = Ticket(self.number());
-        self.run(input(ticket)).unwrap_or_else(|| unreachable!("every carve is finished inside `run`"))
-    }
-
-    /// Takes one input and carries out everything that follows from it. Answers at most the one call it is about.
-    fn run(&mut self, input: Input) -> Option<Result<Answer, CallError>> {
-        let mut answered = None;
-        let mut todo = VecDeque::from(self.broker.step(input));
-        while let Some(effect) = todo.pop_front() {
-            match effect {
-                Effect::Carve { lease, region, range } => {
-                    let outcome = match self.sources.get(&region) {
-                        Some(source) => source.carve(&region, range),
-                        None => unreachable!("region {region} has no source"),
-                    };
-                    let outcome = outcome.map(|carved| drop(self.carved.insert(lease, carved)));
-                    todo.extend(self.broker.step(Input::Carved(lease, outcome)));
-                }
-                // No provider keeps anything for a lease once its descriptor is with the client.
-                Effect::Release { lease, .. } => drop(self.carved.remove(&lease)),
-                Effect::Close(region) => drop(self.sources.remove(&region)),
-                Effect::Answer(_, answer) => answered = Some(answer),
-                Effect::Announce(event) => self.announce(event),
+        self.run(input(ticket));
+        match self.answered.take() {
+            Some((answered, outcome)) if answered == ticket => Called::Now(outcome),
+            _ => {
+                let (say, outcome) = oneshot::channel();
+                self.waiting.insert(ticket, say);
+                Called::Later(outcome)
             }
         }
-        answered
     }
 
-    fn announce(&self, event: Event) {
-        if let Event::LeaseEnded { lease, reason } = &event {
-            tracing::info!(
-                lease = %lease.id, region = %lease.region, uid = lease.owner.uid, pid = lease.owner.pid,
-                "lease {} ended: {reason}", lease.id
-            );
+    /// The same for a call that the core answers at once.
+    pub(super) fn call_now(&mut self, input: impl FnOnce(Ticket) -> Input) -> Outcome {
+        match self.call(input) {
+            Called::Now(outcome) => outcome,
+            Called::Later(_) => unreachable!("only a mapping waits for anything"),
         }
+    }
+
+    /// Takes one input and carries out everything that follows from it.
+    pub(super) fn run(&mut self, input: Input) {
+        let effects = self.now_step(input);
+        self.perform(effects);
+        if self.memory.is_due_for_rewrite() && self.memory.rewrite(self.broker.snapshot()) {
+            self.metrics.rewritten();
+        }
+        let next = self.broker.next_deadline();
+        if next.is_some() && (self.armed.is_none() || next < self.armed) {
+            self.armed = next;
+            self.deadline_changed.notify_one();
+        }
+    }
+
+    fn now_step(&mut self, input: Input) -> Vec<Effect> {
+        self.broker.step(clock::now(), input)
+    }
+
+    /// Carries out effects, and those that follow from them.
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
+        let mut todo = Todo::default();
+        self.take_up(effects, &mut todo);
+        while let Some(effect) = todo.effects.pop_front() {
+            let mut follows = Vec::new();
+            match effect {
+                Effect::Carve { lease, region, range, reach } => {
+                    follows = self.carve(lease, &region, range, &reach);
+                }
+                Effect::Release { lease, region, range } => {
+                    follows.extend(self.release(lease, &region, range));
+                }
+                Effect::TakeBack(device) => follows = self.take_back_all(device),
+                Effect::Close(region) => {
+                    self.sources.remove(&region);
+                    self.memory.forget_region(&region);
+                }
+                Effect::Forget(token) => drop(self.delegated.remove(&token)),
+                Effect::Record(_) => unreachable!("records are written when they are taken up"),
+                Effect::Answer(ticket, outcome) => match (outcome, &todo.unrecorded) {
+                    (Ok(answer), Some(reason)) => {
+                        follows.extend(self.take_back(ticket, &answer, reason.clone()));
+                    }
+                    (outcome, _) => self.answer(ticket, outcome),
+                },
+                Effect::Announce(event) => self.announce(event),
+            }
+            for input in follows {
+                let effects = self.now_step(input);
+                self.take_up(effects, &mut todo);
+            }
+        }
+    }
+
+    /// Puts the effects of a step behind those that are to do, but for its records: they are written first, in one write.
+    fn take_up(&mut self, effects: Vec<Effect>, todo: &mut Todo) {
+        let mut records = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Record(record) => records.push(record),
+                other => todo.effects.push_back(other),
+            }
+        }
+        if records.is_empty() {
+            return;
+        }
+        let recorded = self.memory.record(&records);
+        self.metrics.recorded(records.len(), recorded.is_ok());
+        if let Err(reason) = recorded {
+            tracing::error!("the journal can't be written: {reason}");
+            todo.unrecorded = Some(reason);
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        match self.waiting.remove(&ticket) {
+            // A caller that has gone hears nothing; what it was granted ends with its session.
+            Some(waits) => drop(waits.send(outcome)),
+            None => self.answered = Some((ticket, outcome)),
+        }
+    }
+
+    /// A restart would lose what was just granted: so it isn't. What ends may end all the same.
+    fn take_back(&mut self, ticket: Ticket, answer: &Answer, reason: String) -> Option<Input> {
+        let (granted, undo) = match answer {
+            Answer::Granted(lease) => (true, Some(Input::Withdrawn(lease.id))),
+            Answer::Registered(region) => (true, Some(Input::RegionLost(region.name.clone()))),
+            Answer::Renewed(_) => (true, None),
+            _ => (false, None),
+        };
+        let outcome = if granted { Err(Fault::NotRecorded { reason }.into()) } else { Ok(answer.clone()) };
+        self.answer(ticket, outcome);
+        undo
+    }
+
+    pub(super) fn announce(&mut self, event: Event) {
+        match super::log::grant(&event) {
+            Some(record) => self.write_down(&record),
+            None => super::log::event(&event),
+        }
+        self.metrics.happened(&event);
         // An error says that nobody watches.
         let _ = self.events.send(Rc::new(event));
+    }
+
+    pub(super) fn write_down(&mut self, record: &Record<'_>) {
+        self.metrics.written_down(self.audit.write(record));
     }
 
     pub(super) fn answered(&self, method: &str, began: Instant, error: Option<&CallError>) {
         self.metrics.answered(method, began.elapsed(), error);
     }
+}
+
+/// The reply that hands memory over.
+pub(super) fn handover(lease: peermem_proto::Lease, carved: &Carved) -> call::MapReply {
+    let device_fd = carved.device.as_ref().map(|_| 1);
+    call::MapReply { lease, memory_fd: 0, memory_offset: carved.offset, device_fd }
 }

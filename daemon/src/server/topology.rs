@@ -34,7 +34,8 @@ impl LiveTopology {
         topology
     }
 
-    fn read(&mut self) {
+    /// Reads the tree again.
+    pub fn read(&mut self) {
         match Snapshot::read(&self.sysfs, self.cpu.clone(), &self.spaces) {
             Ok(snapshot) => self.snapshot = snapshot,
             Err(error) => tracing::error!(%error, "can't read the PCI topology; the last one stays in use"),
@@ -52,6 +53,19 @@ impl LiveTopology {
         self.look(|snapshot| has_initiator(snapshot, initiator))
     }
 
+    /// The RDMA devices.
+    pub fn rdma_devices(&self) -> Vec<Initiator> {
+        self.snapshot.rdma.keys().cloned().map(Initiator::Rdma).collect()
+    }
+
+    /// The tree as it is, with what routes don't need: drivers, BARs, IOMMU groups, device DAX.
+    pub fn in_full(&self) -> Snapshot {
+        Snapshot::read_in_full(&self.sysfs, self.cpu.clone(), &self.spaces).unwrap_or_else(|error| {
+            tracing::error!(%error, "can't read the PCI topology in full");
+            Snapshot::default()
+        })
+    }
+
     /// Looks a second time, at a fresh snapshot, before it says no.
     fn look(&mut self, found: impl Fn(&Snapshot) -> bool) -> bool {
         if !found(&self.snapshot) && self.read.elapsed() >= PAUSE {
@@ -64,7 +78,7 @@ impl LiveTopology {
 fn has_initiator(snapshot: &Snapshot, initiator: &Initiator) -> bool {
     match initiator {
         Initiator::Rdma(name) => snapshot.rdma.contains_key(name),
-        Initiator::Pci(address) => snapshot.functions.contains_key(address),
+        Initiator::Pci(address) | Initiator::Vfio(address) => snapshot.functions.contains_key(address),
         Initiator::Emulated => true,
     }
 }

@@ -1,6 +1,9 @@
 //! Waiting until a descriptor is readable.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -31,5 +34,12 @@ impl Readable {
     /// When the runtime is shutting down.
     pub async fn wait(&self) -> io::Result<()> {
         self.0.readable().await.map(drop)
+    }
+    /// Waits until `read` yields something else than [`io::ErrorKind::WouldBlock`], for a descriptor that doesn't block.
+    ///
+    /// # Errors
+    /// What `read` says, or when the runtime is shutting down.
+    pub async fn read_with<T>(&self, mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.0.async_io(Interest::READABLE, |fd| read(fd.as_fd())).await
     }
 }

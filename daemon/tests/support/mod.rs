@@ -2,7 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -35,8 +36,17 @@ impl Daemon {
         Self::in_folder(folder, config)
     }
 
+    /// With its metrics elsewhere than at a free port.
+    pub fn with_metrics(address: &str) -> Self {
+        Self::begin(tempfile::tempdir().unwrap(), "", address)
+    }
+
     pub fn in_folder(folder: tempfile::TempDir, config: &str) -> Self {
-        let (mut child, log) = spawn(folder.path(), config, &["--metrics", "127.0.0.1:0"]);
+        Self::begin(folder, config, "127.0.0.1:0")
+    }
+
+    fn begin(folder: tempfile::TempDir, config: &str, metrics: &str) -> Self {
+        let (mut child, log) = spawn(folder.path(), config, &["--metrics", metrics]);
         let began = Instant::now();
         while !log.lock().unwrap().contains("serving ") {
             assert!(child.try_wait().unwrap().is_none(), "the daemon ended:\n{}", log.lock().unwrap());
@@ -95,6 +105,28 @@ impl Daemon {
         let rest = log.split_once("metrics at http://").unwrap().1;
         rest.split_once("/metrics").unwrap().0.to_owned()
     }
+
+    /// What it answers to that request there, with the head.
+    pub fn scrape(&self, request: &str) -> String {
+        let stream = TcpStream::connect(self.metrics_address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        ask(stream, request)
+    }
+
+    /// A sample of its metrics, by its name and labels.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let text = self.scrape("GET /metrics HTTP/1.1\r\n\r\n");
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
+    }
+}
+
+/// Sends a request and reads to the end.
+pub fn ask(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 impl Drop for Daemon {
@@ -133,6 +165,24 @@ pub fn spawn(folder: &Path, config: &str, arguments: &[&str]) -> (Child, Arc<Mut
         }
     });
     (child, log)
+}
+
+/// Starts a daemon as systemd does that has bound its socket: passed as descriptor 3, by this name.
+pub fn activate(folder: &Path, name: &str, socket: OwnedFd) -> Child {
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}; exec 3<&0 </dev/null; exec \"$0\" \"$@\""
+    );
+    let config = folder.join("peermemd.toml");
+    std::fs::write(&config, "").unwrap();
+    Command::new("sh")
+        .args(["-c", &script])
+        .arg(binary())
+        .args(["--emulate", "1MiB", "--config"])
+        .arg(config)
+        .stdin(socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Runs a daemon that is expected to end by itself: its exit code and what it said.
@@ -174,6 +224,18 @@ impl Client {
     pub fn send(&mut self, message: &[u8], fds: Vec<OwnedFd>) {
         let mut outgoing = Outgoing::new(message.to_vec(), fds);
         while !outgoing.send(&self.stream).unwrap() {}
+    }
+
+    /// Sends a message, unless the daemon has gone.
+    pub fn try_send(&mut self, message: &[u8]) -> bool {
+        let mut outgoing = Outgoing::new(message.to_vec(), Vec::new());
+        loop {
+            match outgoing.send(&self.stream) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+        }
     }
 
     /// The next reply and its descriptors, or `None` when the daemon has hung up.

@@ -1,6 +1,6 @@
 //! A PCI function.
 
-use peermem_proto::{ByteLen, PciAddress};
+use peermem_proto::{BusAddr, ByteLen, PciAddress};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,6 +26,10 @@ pub struct Function {
     pub upstream: Vec<PciAddress>,
     /// Its Access Control Services.
     pub acs: Acs,
+    /// The group that vfio made up for it, where no IOMMU translates what it emits and vfio was told to take it all the same
+    /// (`vfio_noiommu_group_alloc` in `drivers/vfio/group.c`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_iommu_group: Option<u32>,
     /// What the verdict doesn't depend on.
     #[serde(default, skip_serializing_if = "Details::is_empty")]
     pub details: Details,
@@ -55,6 +59,9 @@ pub struct Details {
     /// The IOMMU group that it belongs to; `None` without an IOMMU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu: Option<IommuGroup>,
+    /// The N of its own file `/dev/vfio/devices/vfioN`, where it is bound for user space and the kernel has such files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vfio_device: Option<u32>,
     /// Its PCI Express link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
@@ -124,6 +131,9 @@ pub struct Bar {
     pub wide: bool,
     /// Whether reads have no side effects: memory is like that, and registers mostly aren't.
     pub prefetchable: bool,
+    /// Where it is on the bus; `None` on a root bus, where nothing tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_address: Option<BusAddr>,
     /// The sizes that it can be given; empty when it can't be resized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resizable_to: Vec<ByteLen>,

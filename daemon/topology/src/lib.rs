@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod acs;
+mod bus_address;
 mod config;
 mod config_spaces;
 mod cpu;
@@ -31,6 +32,7 @@ mod text;
 mod way;
 
 pub use acs::{Acs, AcsControl};
+pub use bus_address::{BusAddressError, Window, bus_address, bus_address_of_bar};
 pub use config::{ConfigUnreadable, acs_capability};
 pub use config_spaces::ConfigSpaces;
 pub use cpu::Cpu;

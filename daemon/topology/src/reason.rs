@@ -27,6 +27,9 @@ pub(crate) fn of(
             Joined(redirected_by, " and "),
             Joined(redirected_by, ";")
         ),
+        Verdict::Accepted(Route::Iommu {}) => format!(
+            "{initiator} belongs to user space: its IOMMU translates what it emits, and has nothing against peers"
+        ),
         Verdict::Accepted(Route::BusAddress { .. }) => within(way, acs_unreadable),
     }
 }

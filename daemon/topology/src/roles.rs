@@ -53,13 +53,23 @@ impl Snapshot {
     /// The function that an initiator is or is attached to.
     pub fn function_of(&self, initiator: &Initiator) -> Option<PciAddress> {
         match initiator {
-            Initiator::Pci(address) => Some(*address),
+            Initiator::Pci(address) | Initiator::Vfio(address) => Some(*address),
             Initiator::Rdma(name) => match self.rdma.get(name)? {
                 Attachment::Pci { address } => Some(*address),
                 Attachment::Software {} | Attachment::Other {} => None,
             },
             Initiator::Emulated => None,
         }
+    }
+
+    /// The other functions of a function's IOMMU group, bridges left out: those do no DMA of their own.
+    pub fn shares_group_with(&self, address: PciAddress) -> impl Iterator<Item = (PciAddress, &Function)> {
+        let group_of = |function: &Function| function.details.iommu.map(|group| group.number);
+        let group = self.functions.get(&address).and_then(group_of);
+        let shares = move |&(&other, function): &(&PciAddress, &Function)| {
+            group.is_some() && group_of(function) == group && other != address && !function.class.is_bridge()
+        };
+        self.functions.iter().filter(shares).map(|(&other, function)| (other, function))
     }
 
     /// What the kernel calls the devices at a function: `mlx5_0`, `nvme0`, `card0`, `renderD128`, `dax0.0`.

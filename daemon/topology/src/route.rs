@@ -27,6 +27,13 @@ impl Snapshot {
         let client = match initiator {
             Initiator::Emulated => return Ok(Route::Software {}),
             Initiator::Pci(address) => *address,
+            Initiator::Vfio(address) => match self.functions.get(address) {
+                None => return Err(unknown()),
+                // The IOMMU is told what to let through, and the kernel has no say in what devices of user space do.
+                Some(Function { no_iommu_group: None, .. }) => return Ok(Route::Iommu {}),
+                // What it emits goes the way of anybody's requests: what the kernel doesn't trust isn't better for it.
+                Some(_) => *address,
+            },
             Initiator::Rdma(name) => match self.rdma.get(name).ok_or_else(unknown)? {
                 Attachment::Pci { address } => *address,
                 Attachment::Software {} => return Ok(Route::Software {}),

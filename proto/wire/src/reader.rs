@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use crate::{MAX_FDS, MAX_MESSAGE};
 
-/// How much one system call reads at most.
-const READ: usize = 16 * 1024;
+/// How much one system call reads at most. Nearly every message is shorter than this, and as much has to be zeroed for every
+/// read.
+const READ: usize = 4 * 1024;
 
 /// The kernel's own bound on descriptors in one control message (`SCM_MAX_FD`, include/net/scm.h). With room for
 /// all of them, none is lost for want of room.

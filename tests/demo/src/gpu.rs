@@ -46,7 +46,7 @@ pub(crate) fn run(seed: u64, listen: SocketAddr) -> Result<()> {
     let (stream, _) = listener.accept()?;
     let endpoint = PreparedEndpoint::new(&pd, EndpointConfig::default())?.connect(&stream, soon())?;
     let remote = endpoint.describe(&whole(&memory)?)?;
-    exchange::send(&stream, &Offer { lease: lease.info().clone(), remote }, soon())?;
+    exchange::send(&stream, &Offer { lease: (*lease.info()).clone(), remote }, soon())?;
     while let Request::Compare { offset, length } = exchange::receive(&stream, soon())? {
         let wrong = wrong_in(&seen_by_cpu, seed, offset, length)?;
         exchange::send(&stream, &Compared { wrong }, soon())?;

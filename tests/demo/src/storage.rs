@@ -145,12 +145,13 @@ impl Files {
 fn hops(outward: &Lease, homeward: &Lease, offer: &Offer, [drive, nic]: [&Initiator; 2]) -> [Hop; 4] {
     let hop = |what, from, to, method, route| Hop { what, from, to, method, route, bytes: 0, wrong: 0 };
     let rdma = |local: &Lease, writes: bool| {
-        let ends = [local.info(), &offer.lease];
+        let local = local.info();
+        let ends = [&*local, &offer.lease];
         let [ours, theirs] = ends.map(|lease| route(lease, nic));
         let route = if ours == theirs { ours } else { format!("{ours}, then {theirs}") };
         (format!("{} to {} MR", ends[usize::from(!writes)].method, ends[usize::from(writes)].method), route)
     };
-    let direct = |lease: &Lease| ("O_DIRECT".to_owned(), route(lease.info(), drive));
+    let direct = |lease: &Lease| ("O_DIRECT".to_owned(), route(&lease.info(), drive));
     let ((m1, r1), (m2, r2), (m3, r3), (m4, r4)) =
         (direct(outward), rdma(outward, true), rdma(homeward, false), direct(homeward));
     [

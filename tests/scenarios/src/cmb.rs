@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use peermem::verbs::Memory;
+use peermem::verbs::{Memory, MemoryError};
 use peermem_proto::ByteLen;
 
 /// The `p2pmem/allocate` files of all devices that have one, in the order of their PCI addresses.
@@ -47,4 +47,14 @@ pub fn memory_of(allocator: &Path, len: ByteLen) -> Arc<Memory> {
         Memory::shared(file.as_fd(), 0, len)
             .unwrap_or_else(|error| panic!("{}: {error}", allocator.display())),
     )
+}
+
+/// That the kernel's allocator had no more.
+///
+/// # Panics
+///
+/// On any other error.
+pub fn assert_no_memory(error: &MemoryError) {
+    let MemoryError::Map { source, .. } = error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("ENOMEM"), "{source}");
 }

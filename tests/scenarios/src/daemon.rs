@@ -3,17 +3,26 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use peermem::{CallFailed, Client, proto::varlink::CallError};
-use peermem_proto::Refusal;
+use peermem_proto::{Refusal, Region};
 use serde_json::Value;
 
-use crate::command::{json, put_back, run};
+use crate::{
+    command::{json, put_back, run},
+    drive::Drive,
+    wait::until,
+};
 
 /// Its unit.
 pub const UNIT: &str = "peermemd.service";
+/// The unit of its socket, which would start it again for whoever connects.
+pub const SOCKET_UNIT: &str = "peermemd.socket";
+/// The sockets of the journal namespace that the unit wants: they stop with it.
+const AUDIT_SOCKETS: &str = "systemd-journald@peermem.socket systemd-journald-varlink@peermem.socket";
 /// Where it serves.
 pub const SOCKET: &str = "/run/peermemd/peermemd.sock";
 /// Where it is scraped, with [`CONFIG`].
@@ -45,8 +54,10 @@ impl Daemon {
     /// Starts it with this config, or without any.
     pub fn start_with(config: Option<&str>) -> Self {
         let config = Config::put(config);
-        assert!(!Path::new(SOCKET).exists(), "an earlier scenario left the daemon running");
-        run(&format!("systemctl start {UNIT}"));
+        assert_ne!(property("ActiveState"), "active", "an earlier scenario left the daemon running");
+        // systemd counts starts, and refuses the sixth in ten seconds, of the sockets too that come and go with the daemon. Every
+        // scenario has one of its own.
+        run(&format!("systemctl reset-failed {SOCKET_UNIT} {UNIT} {AUDIT_SOCKETS}; systemctl start {UNIT}"));
         Self { _config: config }
     }
 
@@ -61,11 +72,48 @@ impl Daemon {
         Client::connect_to(SOCKET).unwrap()
     }
 
+    /// A drive's pool, as the daemon lists it.
+    pub fn pool(&self, drive: &Drive) -> Region {
+        let regions = self.client().regions().unwrap();
+        let region = regions.into_iter().find(|region| region.name == drive.region());
+        region.unwrap_or_else(|| panic!("{} isn't listed", drive.region()))
+    }
+
+    /// Waits until every byte of a drive's pool can be leased and the daemon has it.
+    pub fn waits_for_all_of(&self, drive: &Drive) {
+        until(&format!("all of {} is back", drive.region()), || {
+            let pool = self.pool(drive);
+            (pool.free == pool.size && pool.missing.is_zero() && drive.available() == 0).then_some(())
+        });
+    }
+
     /// What its open descriptors lead to, in no order.
     pub fn descriptors(&self) -> Vec<PathBuf> {
         let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         // One that is closed meanwhile is none.
         fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).collect()
+    }
+
+    /// The same once they stay as they are. Until then, some may be of connections that the scenario itself has just closed, or of what
+    /// only the start needed; neither tells of its end by an event.
+    pub fn descriptors_at_rest(&self) -> Vec<PathBuf> {
+        /// How long nothing may change.
+        const REST: Duration = Duration::from_millis(300);
+        // Its start is over when it answers.
+        self.client().status().unwrap();
+        until("the daemon's descriptors stay as they are", || {
+            let before = self.descriptors();
+            thread::sleep(REST);
+            (self.descriptors() == before).then_some(before)
+        })
+    }
+
+    /// A sample of its metrics, by its name and labels, as Prometheus would read it now. The config must be [`CONFIG`], or have its
+    /// `listen`.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let text = run(&format!("curl --silent --fail {METRICS}"));
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
     }
 
     /// How many of its open descriptors are dma-bufs.
@@ -76,7 +124,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        put_back(&format!("systemctl stop {UNIT}"));
+        put_back(&format!("systemctl stop {SOCKET_UNIT} {UNIT}"));
     }
 }
 
@@ -102,10 +150,15 @@ impl Journal {
 
     /// The entries, oldest first.
     pub fn entries(&self) -> Vec<Value> {
+        self.entries_of("")
+    }
+
+    /// The same of the journal that `option` of journalctl chooses.
+    pub fn entries_of(&self, option: &str) -> Vec<Value> {
         let since = self.since.as_micros();
         let since = format!("@{}.{:06}", since / 1_000_000, since % 1_000_000);
-        let show = format!("journalctl --output=json --unit={UNIT} --since={since}");
-        run(&format!("journalctl --sync && {show}")).lines().map(json).collect()
+        let show = format!("journalctl {option} --output=json --unit={UNIT} --since={since}");
+        run(&format!("journalctl {option} --sync && {show}")).lines().map(json).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{os::fd::AsFd, time::Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use peermem::{Client, Watch};
-use peermem_proto::{Event, LeaseEnd, LeaseId};
+use peermem_proto::{Event, Lease, LeaseEnd, LeaseId, LeaseState, Revoked};
 
 use crate::wait::soon;
 
@@ -32,6 +32,17 @@ impl Events {
             let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
             poll(&mut polled, PollTimeout::try_from(left).unwrap()).unwrap();
         }
+    }
+
+    /// Waits for the revocation of a lease, and says why it came.
+    pub fn revocation_of(&mut self, id: LeaseId) -> Revoked {
+        self.find(&format!("lease {id} is revoked"), |event| match event {
+            Event::LeaseRevoked { lease: Lease { id: revoked, state, .. } } if revoked == id => match state {
+                LeaseState::Revoked { reason, .. } => Some(reason),
+                LeaseState::Active {} => panic!("lease {id} is revoked and active"),
+            },
+            _ => None,
+        })
     }
 
     /// Waits for the end of a lease, and says why it came.

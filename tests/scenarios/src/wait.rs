@@ -1,6 +1,7 @@
 //! Waiting, never for ever.
 
 use std::{
+    fmt::Debug,
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +22,22 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The same until what is looked at is as `expected`; the panic's message has what was seen last.
+pub fn until_is<T: PartialEq + Debug>(what: &str, expected: &T, mut look: impl FnMut() -> T) {
+    let deadline = soon();
+    loop {
+        let seen = look();
+        if seen == *expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain until {what}: {seen:?} instead of {expected:?}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -13,7 +13,7 @@ const PAGE: ByteLen = ByteLen::new(4096);
 
 #[test]
 fn a_pair_that_loses_every_byte_is_found_and_then_refused() {
-    let daemon = Daemon::start_with(None);
+    let daemon = Daemon::start();
     let client = daemon.client();
     let (a, b) = (Drive::named("a"), Drive::named("b"));
     let lost = request(b.region(), PAGE, &[a.initiator()]);
@@ -38,6 +38,8 @@ fn a_pair_that_loses_every_byte_is_found_and_then_refused() {
         assert_eq!(result(own, own)["kind"], "arrived");
     }
 
+    let labels = format!("initiator=\"{}\",provider=\"{}\"", a.initiator(), b.address);
+    assert_eq!(daemon.metric(&format!("peermem_selftest_lost{{{labels}}}")), Some(1.0));
     let refused = refusal(client.map(&lost));
     assert!(matches!(refused, Refusal::BytesLost { .. }), "{refused}");
     assert!(refused.to_string().contains("although the kernel accepts it"), "{refused}");

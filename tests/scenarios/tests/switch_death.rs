@@ -19,7 +19,7 @@ use peermem_scenarios::{
     peers::CpuAccess,
     role::{Role, say, until_let_go},
     vram,
-    wait::until,
+    wait::until_is,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -45,13 +45,12 @@ fn a_killed_client_loses_everything_even_if_another_process_keeps_its_socket() {
     let drive = Drive::named("b");
     let client = daemon.client();
     let mut events = Events::of(&client);
-    let before = (drive.available(), vram::info(), daemon.descriptors().len());
+    let (all, before) = (daemon.pool(&drive).free, (vram::info(), daemon.descriptors_at_rest().len()));
 
     let role = Role::start("role_of_one_who_dies", None);
-    let leases = role.hear();
-    let [pool, window]: [Lease; 2] = serde_json::from_value(leases).unwrap();
+    let [pool, window]: [Lease; 2] = role.hear();
     let in_its_region = client.map(&request_whole(vram::name(), &[rxe()])).unwrap();
-    assert_eq!(drive.available(), before.0 - SIZE.get());
+    assert_eq!(daemon.pool(&drive).free, all.saturating_sub(SIZE));
     let kept = sockets_of(role.pid());
     assert_eq!(kept.len(), 1, "one connection to the daemon");
     let status = role.kill();
@@ -70,10 +69,8 @@ fn a_killed_client_loses_everything_even_if_another_process_keeps_its_socket() {
         assert_eq!(socket.read(&mut [0; 64]).unwrap(), 0);
     }
     drop(in_its_region);
-    until("everything is free again", || {
-        let now = (drive.available(), vram::info(), daemon.descriptors().len());
-        (now == before).then_some(())
-    });
+    until_is("everything is free again", &before, || (vram::info(), daemon.descriptors().len()));
+    daemon.waits_for_all_of(&drive);
     let status = client.status().unwrap();
     assert_eq!((status.leases, status.leased_bytes, status.regions), (0, 0, 3));
 }
@@ -87,7 +84,7 @@ fn role_of_one_who_dies() {
     memory.put(0, &vec![0x5a; memory.len()]);
     let _region = vram::register(&client, vram::allocate(SIZE), Sharing::Everyone).unwrap();
     let window = client.map(&request_whole(vram::name(), &[rxe()])).unwrap();
-    say(&serde_json::to_value([pool.info(), window.info()]).unwrap());
+    say(&[&*pool.info(), &*window.info()]);
     until_let_go();
 }
 
@@ -97,7 +94,7 @@ fn a_client_that_ends_by_itself_gives_back_what_it_had() {
     let client = daemon.client();
     let mut events = Events::of(&client);
     let role = Role::start("role_of_one_who_dies", None);
-    let [pool, window]: [Lease; 2] = serde_json::from_value(role.hear()).unwrap();
+    let [pool, window]: [Lease; 2] = role.hear();
     role.let_go();
     assert_eq!(events.end_of(window.id), LeaseEnd::Unmapped);
     assert_eq!(events.end_of(pool.id), LeaseEnd::Unmapped);

@@ -9,7 +9,7 @@ use std::{
 use peermem::Lease;
 use peermem_proto::{ByteLen, Initiator, Refusal};
 use peermem_scenarios::{
-    command::{described, json, run, succeed},
+    command::{described, json, peermemctl, run, succeed},
     daemon::{Daemon, METRICS, UNIT, refusal},
     drive::Drive,
     leased::{request, rxe},
@@ -17,6 +17,7 @@ use peermem_scenarios::{
 };
 use serde_json::Value;
 
+const RULES: &str = include_str!("../../../deploy/prometheus/peermem.rules.yml");
 const MIB: ByteLen = ByteLen::new(1 << 20);
 
 /// A program that would run on, until dropped.
@@ -45,6 +46,17 @@ fn listens(port: u16) -> bool {
     })
 }
 
+/// A lease for programs that map the allocator by its path, held for them by `peermemctl map`: exactly as many bytes as
+/// they map, once.
+fn set_aside(daemon: &Daemon, drive: &Drive, size: ByteLen) -> Background {
+    let (before, size) = (daemon.pool(drive).leases, size.to_string());
+    let line = format!("map {} --size {size} --initiator rdma:rxe0", drive.region());
+    let held = Background::start(peermemctl(&line).stdin(Stdio::piped()));
+    until("peermemctl has the lease", || (daemon.pool(drive).leases > before).then_some(()));
+    held
+}
+
+/// Maps two buffers of a message each.
 fn perftest(drive: &Drive) -> Command {
     let mut command = Command::new("ib_write_bw");
     command.args(["--ib-dev=rxe0", "--odp", "--size=65536", "--iters=20", "--CPU-freq"]);
@@ -61,7 +73,7 @@ fn perftest_writes_from_one_cmb_to_another_while_leases_are_held() {
     let leases = drives.each_ref().map(|drive| client.map(&request(drive.region(), MIB, &[rxe()])).unwrap());
     let mappings = leases.each_ref().map(|lease| lease.mapping().unwrap());
     mappings.iter().for_each(|mapping| mapping.copy_from_slice(0, &[0xa5; 1 << 20]).unwrap());
-    let before = drives.each_ref().map(Drive::available);
+    let _set_aside = drives.each_ref().map(|drive| set_aside(&daemon, drive, ByteLen::new(2 * 65536)));
 
     let mut server = Background::start(perftest(&drives[1]).arg(format!("--port={PORT}")));
     until("ib_write_bw listens", || listens(PORT).then_some(()));
@@ -69,7 +81,6 @@ fn perftest_writes_from_one_cmb_to_another_while_leases_are_held() {
     assert!(report.lines().any(|line| line.split_whitespace().next() == Some("65536")), "{report}");
     assert!(server.0.wait().unwrap().success());
 
-    assert_eq!(drives.each_ref().map(Drive::available), before);
     for mapping in mappings {
         let mut found = vec![0; mapping.len()];
         mapping.copy_to_slice(0, &mut found).unwrap();
@@ -79,9 +90,8 @@ fn perftest_writes_from_one_cmb_to_another_while_leases_are_held() {
 
 #[test]
 fn fio_reads_one_drive_into_the_cmb_of_another_and_verifies_it() {
-    let _daemon = Daemon::start();
+    let daemon = Daemon::start();
     let [a, b] = ["a", "b"].map(Drive::named);
-    let before = b.available();
     let fio = |more: &[String]| {
         let mut command = Command::new("fio");
         command.args(["--name=peer", "--direct=1", "--size=4m", "--bs=64k", "--output-format=json"]);
@@ -92,10 +102,13 @@ fn fio_reads_one_drive_into_the_cmb_of_another_and_verifies_it() {
         report
     };
     fio(&["--rw=write".into(), "--do_verify=0".into()]);
+    // Four blocks, and two pages to align them in.
+    let set_aside = set_aside(&daemon, &b, ByteLen::new(4 * 65536 + 2 * 4096));
     let iomem = format!("--iomem=mmapshared:{}", b.allocator().display());
     let report = fio(&["--rw=read".into(), iomem]);
     assert_eq!(report["jobs"][0]["read"]["io_bytes"], 4 << 20);
-    assert_eq!(b.available(), before);
+    drop(set_aside);
+    daemon.waits_for_all_of(&b);
 }
 
 /// Two leases for two devices each, and one refusal.
@@ -120,16 +133,36 @@ fn promtool_finds_nothing_to_complain_about_and_the_values_are_right() {
     let metrics = fs::read_to_string(file).unwrap();
     let region = Drive::named("b").region();
     for line in [
-        "peermem_leases{method=\"on_demand\"} 2",
+        "peermem_leases{method=\"on_demand\",provider=\"p2pmem\",state=\"active\"} 2",
+        "peermem_user_leases{uid=\"0\"} 2",
+        "peermem_rule_leases{rule=\"root\"} 2",
+        "peermem_events_total{kind=\"lease_granted\"} 2",
+        "peermem_journal_failures_total 0",
         "peermem_regions{provider=\"p2pmem\"} 3",
         "peermem_mappings_total{method=\"on_demand\",route=\"bus_address\"} 2",
         "peermem_mappings_total{method=\"on_demand\",route=\"software\"} 2",
         "peermem_refusals_total{code=\"NoRoute\"} 1",
+        "peermem_routes{route=\"software\"} 3",
         "peermem_request_duration_seconds_count{method=\"Map\"} 3",
         &format!("peermem_region_leased_bytes{{provider=\"p2pmem\",region=\"{region}\"}} 2097152"),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} isn't in\n{metrics}");
     }
+}
+
+#[test]
+fn the_alerts_fire_when_they_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let tests = folder.path().join("tests/peermem.test.yml");
+    fs::create_dir(tests.parent().unwrap()).unwrap();
+    fs::write(folder.path().join("peermem.rules.yml"), RULES).unwrap();
+    fs::write(&tests, include_str!("../../../deploy/prometheus/tests/peermem.test.yml")).unwrap();
+    succeed(
+        Command::new("promtool")
+            .args(["check", "rules", "--lint-fatal"])
+            .arg(folder.path().join("peermem.rules.yml")),
+    );
+    succeed(Command::new("promtool").args(["test", "rules"]).arg(&tests));
 }
 
 #[test]
@@ -146,6 +179,7 @@ fn a_prometheus_server_scrapes_what_the_daemon_does() {
         "{METRICS}"
     );
     assert!(shipped.contains("scrape_interval: 15s"));
+    fs::write(folder.path().join("peermem.rules.yml"), RULES).unwrap();
     fs::write(&config, shipped.replace("scrape_interval: 15s", "scrape_interval: 1s")).unwrap();
     let _server = Background::start(
         Command::new("prometheus")
@@ -167,16 +201,19 @@ fn a_prometheus_server_scrapes_what_the_daemon_does() {
         assert_eq!(answer["status"], "success", "{answer}");
         answer["data"]["result"].get(0).map(|sample| sample["value"][1].as_str().unwrap().to_owned())
     };
-    let leases = until("the first scrape", || value("peermem_leases{method=\"on_demand\"}"));
+    let leases = until("the first scrape", || value("peermem_leases{method=\"on_demand\",state=\"active\"}"));
     assert_eq!(leases, "2");
     assert_eq!(value("up").unwrap(), "1");
     assert_eq!(value("sum(peermem_region_leased_bytes)").unwrap(), "2097152");
     assert_eq!(value("peermem_refusals_total{code=\"NoRoute\"}").unwrap(), "1");
+    assert_eq!(value("sum(peermem_rule_leased_bytes{rule=\"root\"})").unwrap(), "2097152");
+    assert_eq!(value("sum(peermem_region_missing_bytes)").unwrap(), "0");
 }
 
 #[test]
 fn systemd_calls_the_unit_well_protected() {
     let _daemon = Daemon::start();
+    run("systemd-analyze verify --man=no peermemd.socket peermemd.service peermem-selftest.service 2>&1");
     // The exposure level times 10, of 100.
-    run(&format!("systemd-analyze security --no-pager --threshold=30 {UNIT}"));
+    run(&format!("systemd-analyze security --no-pager --threshold=20 {UNIT}"));
 }

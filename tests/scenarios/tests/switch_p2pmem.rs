@@ -5,7 +5,7 @@ use std::{fs::File, io::ErrorKind, sync::Arc};
 
 use peermem::{CallFailed, Client, DirectIoError, Mapping, proto::varlink::CallError, rdma::pattern};
 use peermem_proto::{
-    ByteLen, Direction, Extent, Fault, Initiator, Refusal, RegionName, Route,
+    ByteLen, Direction, Extent, Fault, Initiator, Lease, Refusal, RegionName, Route,
     call::{MOST_INITIATORS, Map},
 };
 use peermem_scenarios::{
@@ -32,12 +32,13 @@ fn assert_same(found: &[u8], expected: &[u8]) {
 fn two_leases_share_no_byte() {
     let daemon = Daemon::start();
     let drive = Drive::named("a");
-    let before = drive.available();
+    let all = daemon.pool(&drive).free;
     let clients = [daemon.client(), daemon.client()];
     let leases =
         clients.each_ref().map(|client| client.map(&request(drive.region(), MIB, &[rxe()])).unwrap());
     let mappings = leases.each_ref().map(|lease| lease.mapping().unwrap());
-    assert_eq!(drive.available(), before - 2 * MIB.get());
+    assert_eq!(daemon.pool(&drive).free.get(), all.get() - 2 * MIB.get());
+    assert_eq!(drive.available(), 0, "nothing is there but what was leased");
     for (seed, mapping) in (1..).zip(&mappings) {
         mapping.put(0, &pattern::bytes(seed, mapping.len()));
     }
@@ -48,7 +49,7 @@ fn two_leases_share_no_byte() {
     for lease in leases {
         lease.unmap().unwrap();
     }
-    assert_eq!(drive.available(), before);
+    daemon.waits_for_all_of(&drive);
 }
 
 /// What a disk's DMA must have left in memory that held something else before.
@@ -69,7 +70,8 @@ fn one_drive_reads_straight_into_the_lease_of_another() {
     let [a, b] = ["a", "b"].map(Drive::named);
     let lease =
         daemon.client().map(&request(b.region(), ByteLen::new(4 << 20), &[a.initiator(), rxe()])).unwrap();
-    let [from_a, from_rxe] = &lease.info().paths[..] else { panic!("{:?}", lease.info()) };
+    let info = lease.info();
+    let [from_a, from_rxe] = &info.paths[..] else { panic!("{info:?}") };
     assert_eq!(
         (&from_a.initiator, &from_a.route),
         (&a.initiator(), &Route::BusAddress { acs_checked: true })
@@ -166,8 +168,8 @@ fn what_can_not_be_granted_is_refused_by_its_own_code() {
 }
 
 #[test]
-fn memory_held_by_others_than_the_daemon_is_named_as_the_cause() {
-    let daemon = Daemon::start();
+fn where_the_daemon_holds_nothing_it_names_others_who_hold_memory_as_the_cause() {
+    let daemon = Daemon::start_with(Some("[p2pmem]\nhold = \"none\"\n"));
     let drive = Drive::named("a");
     let index = cmb::allocators().iter().position(|path| *path == drive.allocator()).unwrap();
     let client = daemon.client();
@@ -191,10 +193,9 @@ fn a_member_of_the_group_maps_what_it_could_not_open() {
     let daemon = Daemon::start();
     let member = User::add_member("member");
     let role = Role::start("role_of_a_member", Some(&member));
-    let lease = role.hear();
-    assert_eq!(lease["owner"]["uid"], member.uid());
-    let listed = daemon.client().leases().unwrap();
-    assert_eq!(listed.iter().map(|lease| serde_json::to_value(lease).unwrap()).collect::<Vec<_>>(), [lease]);
+    let lease: Lease = role.hear();
+    assert_eq!(lease.owner.uid, member.uid());
+    assert_eq!(daemon.client().leases().unwrap(), [lease]);
     role.let_go();
 }
 
@@ -210,7 +211,7 @@ fn role_of_a_member() {
     let bytes = pattern::bytes(7, memory.len());
     memory.put(0, &bytes);
     assert_same(&memory.all(), &bytes);
-    say(&serde_json::to_value(lease.info()).unwrap());
+    say(&*lease.info());
     until_let_go();
 }
 

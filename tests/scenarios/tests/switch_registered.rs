@@ -21,7 +21,7 @@ use peermem_scenarios::{
     peers::{CpuAccess, in_words},
     user::User,
     vram::{self, register},
-    wait::until,
+    wait::until_is,
 };
 use peermem_testgpu::{EXPORTER, Info};
 
@@ -37,7 +37,7 @@ struct Machine {
 impl Machine {
     fn start() -> Self {
         let daemon = Daemon::start();
-        Self { descriptors: daemon.descriptors().len(), daemon, info: vram::info() }
+        Self { descriptors: daemon.descriptors_at_rest().len(), daemon, info: vram::info() }
     }
 
     fn client(&self) -> Client {
@@ -46,9 +46,9 @@ impl Machine {
 
     /// Closed descriptors and freed buffers come without an event.
     fn is_as_before(&self) {
-        until("the daemon has closed its descriptors and the GPU its buffers", || {
-            (self.daemon.descriptors().len() == self.descriptors && vram::info() == self.info).then_some(())
-        });
+        let before = (self.descriptors, self.info.clone());
+        let now = || (self.daemon.descriptors().len(), vram::info());
+        until_is("the daemon has closed its descriptors and the GPU its buffers", &before, now);
         assert_eq!(self.daemon.dmabufs(), 0);
     }
 }
@@ -65,6 +65,8 @@ fn another_connection_maps_what_the_owner_registered() {
     assert_eq!((listed.method, listed.revocation), (Method::Dmabuf, Revocation::Advisory));
     assert_eq!((listed.owner_uid, listed.emulated), (Some(0), false));
     assert_eq!(machine.daemon.dmabufs(), 1, "the daemon holds one descriptor of the buffer");
+    assert_eq!(machine.daemon.metric("peermem_descriptors{kind=\"dmabuf\"}"), Some(1.0));
+    assert_eq!(machine.daemon.metric("peermem_dmabuf_bytes"), Some(SIZE.get() as f64));
 
     let other = machine.client();
     let part = ByteRange::new(ByteLen::new(65536), ByteLen::new(1 << 20)).unwrap();
@@ -241,7 +243,7 @@ fn taking_a_region_back_ends_its_leases_with_an_event() {
     assert_eq!(&mapping.all()[..8], b"advisory");
     let id = lease.info().id;
     let error = lease.unmap().unwrap_err();
-    assert!(in_words(&error).contains(&format!("lease {id} doesn't exist, or has ended")), "{error}");
+    assert!(in_words(&error).contains(&format!("lease {id} is lost: it has ended")), "{error}");
     // Under the same name comes another region.
     let again = register(&owner, &buffer, Sharing::Everyone).unwrap();
     assert!(again.region().generation > generation);

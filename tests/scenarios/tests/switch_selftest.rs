@@ -38,6 +38,8 @@ fn a_lease_carries_what_the_unit_found() {
     run("systemctl start peermem-selftest.service");
     let found = client.map(&wanted).unwrap().info().paths[0].found.clone().unwrap();
     assert_eq!(found.on_demand, OnDemandFinding::PageAlignedOnly { min_path_mtu: 4096 });
+    let labels = format!("device=\"rxe0\",dmabuf=\"{}\",on_demand=\"page_aligned_only\"", found.dmabuf);
+    assert_eq!(daemon.metric(&format!("peermem_selftest_device{{{labels}}}")), Some(1.0));
 }
 
 #[test]

@@ -8,23 +8,26 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use peermem::CallFailed;
-use peermem_proto::{ByteLen, LeaseEnd, Method, ProviderKind, Revocation, Shape};
+use peermem::{CallFailed, proto::varlink::CallError};
+use peermem_proto::{ByteLen, LeaseEnd, Method, ProviderKind, Refusal, Revocation, Shape};
 use peermem_scenarios::{
-    command::{fail, json, run, succeed, varlink_call},
-    daemon::{Config, Daemon, Journal, SOCKET, UNIT, property},
+    command::{fail, json, peermemctl, run, succeed, varlink_call},
+    daemon::{Config, Daemon, Journal, SOCKET, SOCKET_UNIT, UNIT, property, refusal},
     drive::Drive,
     events::Events,
     leased::{request, rxe},
     peers::in_words,
-    wait::until,
+    user::User,
+    wait::{until, until_is},
 };
 use serde_json::Value;
 
@@ -46,7 +49,7 @@ fn process_status(pid: u32, field: &str) -> String {
 fn systemd_runs_it_as_a_user_of_its_own_without_any_capability() {
     let daemon = Daemon::start();
     // A unit of this type is active as soon as the daemon has said READY.
-    assert_eq!((property("Type"), property("ActiveState")), ("notify".into(), "active".into()));
+    assert_eq!((property("Type"), property("ActiveState")), ("notify-reload".into(), "active".into()));
     assert_eq!(daemon.client().status().unwrap().pid, daemon.pid());
     let user = run("id --user peermem");
     for uid in process_status(daemon.pid(), "Uid").split_whitespace() {
@@ -80,7 +83,7 @@ fn every_cmb_is_a_region_without_any_config() {
         assert_eq!(region.device, Some(drive.address));
         assert_eq!((region.provider, region.shape), (ProviderKind::P2pmem, Shape::Pool));
         assert_eq!((region.method, region.revocation), (Method::OnDemand, Revocation::Advisory));
-        assert_eq!((region.size.get(), region.free), (drive.available(), region.size));
+        assert_eq!((region.free, drive.available()), (region.size, 0), "the daemon holds all of it");
         assert!(!region.emulated && region.leases == 0);
     }
 }
@@ -104,13 +107,92 @@ fn the_journal_tells_who_leased_what_in_fields() {
             format!("lease {id} ended: {}", LeaseEnd::Unmapped)
         ]
     );
+    assert_eq!(
+        (&said[0]["PEERMEM_AUDIT"], &said[1]["PEERMEM_REASON"]),
+        (&"grant".into(), &"unmapped".into())
+    );
     for entry in said {
         assert_eq!(entry["PEERMEM_REGION"], region.as_str());
+        assert_eq!(entry["PEERMEM_INITIATOR"], "rdma:rxe0");
         assert_eq!(entry["PEERMEM_UID"], "0");
         assert_eq!(entry["PEERMEM_PID"], std::process::id().to_string());
     }
     let serving = entries.iter().find(|entry| entry["MESSAGE"] == format!("serving {SOCKET}"));
     assert_eq!(serving.unwrap()["_PID"], daemon.pid().to_string());
+}
+
+/// A config whose grants and refusals go to this namespace.
+fn audited(namespace: &str) -> String {
+    format!("[log]\naudit_namespace = \"{namespace}\"\n")
+}
+
+/// The grants and refusals in the daemon's log, or in a namespace, of this user since then.
+fn audit(journal: &Journal, of: &str, uid: &str) -> Vec<String> {
+    let entries = journal.entries_of(of).into_iter();
+    let ours = entries.filter(|entry| !entry["PEERMEM_AUDIT"].is_null() && entry["PEERMEM_UID"] == uid);
+    ours.map(|entry| {
+        assert_eq!(entry["PEERMEM_INITIATOR"], "rdma:rxe0", "{entry}");
+        assert_eq!(
+            (&entry["_SYSTEMD_UNIT"], &entry["SYSLOG_IDENTIFIER"]),
+            (&UNIT.into(), &"peermemd".into())
+        );
+        ["PEERMEM_AUDIT", "PEERMEM_REGION", "PEERMEM_CODE"]
+            .map(|field| entry[field].as_str().unwrap_or("-"))
+            .join(" ")
+    })
+    .collect()
+}
+
+#[test]
+fn grants_and_refusals_can_have_a_journal_of_their_own_from_a_reload_on() {
+    let region = Drive::named("a").region();
+    let once = || {
+        let daemon = peermem::Client::connect_to(SOCKET).unwrap();
+        daemon.map(&request(region.clone(), MIB, &[rxe()])).unwrap().unmap().unwrap();
+        refusal(daemon.map(&request("nowhere".parse().unwrap(), MIB, &[rxe()])));
+    };
+    let expected =
+        [format!("grant {region} -"), "refusal nowhere io.peermem.Broker.UnknownRegion".to_owned()];
+    let of_namespace = "--namespace=peermem";
+    let _daemon = Daemon::start();
+    let journal = Journal::begin();
+    once();
+    assert_eq!(audit(&journal, "", "0"), expected);
+    assert_eq!(audit(&journal, of_namespace, "0"), [""; 0]);
+
+    let (said, _config) = reload(&audited("peermem"));
+    assert!(said.contains("the new config counts"), "{said}");
+    let journal = Journal::begin();
+    once();
+    assert_eq!(audit(&journal, of_namespace, "0"), expected);
+    assert_eq!(audit(&journal, "", "0"), [""; 0], "what is in the one journal isn't in the other");
+    let ends = |entry: &Value| entry["PEERMEM_REASON"] == "unmapped";
+    assert!(journal.entries().iter().any(ends), "the rest stays in the log");
+
+    let (_, _config) = reload("");
+    let journal = Journal::begin();
+    once();
+    assert_eq!(audit(&journal, "", "0"), expected);
+    assert_eq!(audit(&journal, of_namespace, "0"), [""; 0]);
+}
+
+#[test]
+fn a_namespace_without_a_journal_is_said_once_and_loses_nothing() {
+    let journal = Journal::begin();
+    let daemon = Daemon::start_with(Some(&audited("nobody-s")));
+    let client = daemon.client();
+    for _ in 0..3 {
+        refusal(client.map(&request("nowhere".parse().unwrap(), MIB, &[rxe()])));
+    }
+    let entries = journal.entries();
+    let said = |words: &str| {
+        entries
+            .iter()
+            .filter(|entry| entry["MESSAGE"].as_str().is_some_and(|message| message.contains(words)))
+            .count()
+    };
+    assert_eq!(said("Is systemd-journald@nobody-s.socket active?"), 1);
+    assert_eq!(audit(&journal, "", "0").len(), 3);
 }
 
 #[test]
@@ -177,13 +259,49 @@ fn a_stop_ends_connections_and_leaves_no_socket() {
     let daemon = Daemon::start();
     let client = daemon.client();
     let lease = client.map(&request(Drive::named("a").region(), MIB, &[rxe()])).unwrap();
-    run(&format!("systemctl stop {UNIT}"));
+    client.set_patience(Duration::ZERO);
+    run(&format!("systemctl stop {SOCKET_UNIT} {UNIT}"));
     assert_eq!((property("ActiveState"), property("Result")), ("inactive".into(), "success".into()));
     assert!(!Path::new(SOCKET).exists());
     let error = lease.unmap().unwrap_err();
     assert!(matches!(error, CallFailed::Lost(_)), "{error:?}");
     let error = peermem::Client::connect_to(SOCKET).unwrap_err();
     assert!(in_words(&error).contains("systemctl start peermemd"), "{error}");
+}
+
+#[test]
+fn the_first_client_starts_it() {
+    let daemon = Daemon::start();
+    run(&format!("systemctl stop {UNIT} 2>&1"));
+    assert_eq!(property("ActiveState"), "inactive");
+    assert_eq!(daemon.client().status().unwrap().regions, 3);
+    assert_eq!(property("ActiveState"), "active");
+}
+
+#[test]
+fn whoever_connects_during_a_restart_waits_and_sees_no_error() {
+    let daemon = Daemon::start();
+    let before = daemon.pid();
+    let restarted = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = [(); 4].map(|()| {
+            scope.spawn(|| {
+                let mut answered = 0;
+                while !restarted.load(Ordering::Relaxed) {
+                    // A call may be lost with the daemon that took it, and is made again; a connection never fails.
+                    daemon.client().status().unwrap();
+                    answered += 1;
+                }
+                answered
+            })
+        });
+        for _ in 0..3 {
+            run(&format!("systemctl restart {UNIT}"));
+        }
+        restarted.store(true, Ordering::Relaxed);
+        assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
+    });
+    assert_ne!(daemon.pid(), before);
 }
 
 #[test]
@@ -195,8 +313,7 @@ fn after_kill_9_systemd_brings_it_back() {
     let mapping = lease.mapping().unwrap();
     mapping.copy_from_slice(0, b"still here").unwrap();
     kill(Pid::from_raw(before.try_into().unwrap()), Signal::SIGKILL).unwrap();
-    // A daemon that is gone can't say that it is back.
-    let client = until("peermemd is back", || peermem::Client::connect_to(SOCKET).ok());
+    // The client waits until systemd has it back.
     let status = client.status().unwrap();
     assert_ne!(status.pid, before);
     assert_eq!((status.regions, property("NRestarts")), (3, "1".to_owned()));
@@ -204,7 +321,9 @@ fn after_kill_9_systemd_brings_it_back() {
     let mut found = [0; 10];
     mapping.copy_to_slice(0, &mut found).unwrap();
     assert_eq!(&found, b"still here");
-    assert!(matches!(lease.unmap(), Err(CallFailed::Lost(_))));
+    assert!(!lease.is_lost());
+    drop(mapping);
+    lease.unmap().unwrap();
     let again = client.map(&request(Drive::named("a").region(), MIB, &[rxe()])).unwrap();
     again.mapping().unwrap();
 }
@@ -219,12 +338,69 @@ fn a_wrong_config_keeps_it_from_starting_and_the_journal_says_where() {
         let _config = Config::put(Some(config));
         let journal = Journal::begin();
         fail(Command::new("systemctl").args(["start", UNIT]), 1);
-        // It would be tried again a few times.
-        run(&format!("systemctl stop {UNIT}"));
+        assert_eq!(
+            (property("ActiveState"), property("NRestarts")),
+            ("failed".into(), "0".into()),
+            "no second try"
+        );
         let said: Vec<_> = journal.entries().iter().map(|entry| entry["MESSAGE"].to_string()).collect();
         let said = said.join("\n");
         assert!(words.iter().all(|word| said.contains(word)), "{words:?} aren't in {said}");
     }
+}
+
+/// Puts a config there and has it read again. What the daemon says of it, while the config is there.
+fn reload(config: &str) -> (String, Config) {
+    let (config, journal) = (Config::put(Some(config)), Journal::begin());
+    run(&format!("systemctl reload {UNIT}"));
+    let said = until("the journal tells of the reload", || {
+        let entries = journal.entries();
+        let mut messages = entries.iter().filter_map(|entry| entry["MESSAGE"].as_str());
+        messages
+            .find(|message| message.contains("the config") || message.contains("new config"))
+            .map(str::to_owned)
+    });
+    (said, config)
+}
+
+#[test]
+fn a_reload_takes_a_good_config_and_leaves_a_bad_one_with_its_line_in_the_journal() {
+    let member = User::add_member("member");
+    let line = format!("map {} --size 4KiB --for 0", Drive::named("a").region());
+    let mut map = member.command(&peermemctl(&line));
+    let daemon = Daemon::start();
+    let pid = daemon.pid();
+    let (said, _bad) = reload("[limits]\nleases = 0\n");
+    for part in ["the config stays as it was", "peermemd.toml:2", "leases_per_user"] {
+        assert!(said.contains(part), "{part} isn't in {said}");
+    }
+    succeed(&mut map);
+    let (said, _good) = reload("[[policy.rule]]\nname = \"nobody\"\nusers = [\"*\"]\nallow = []\n");
+    assert!(said.contains("the new config counts"), "{said}");
+    let error = json(&fail(&mut map, 1));
+    assert_eq!(error["error"], "io.peermem.Broker.NotAllowed");
+    assert_eq!(daemon.pid(), pid);
+}
+
+#[test]
+fn a_watcher_that_reads_too_slowly_is_told_what_it_lost_and_others_go_on() {
+    // Events of a lease that comes and goes; more than the daemon keeps for a watcher and the socket holds.
+    const EVENTS: usize = 3000;
+    // A watcher that takes nothing at all for so long is hung up on, without a word.
+    let daemon = Daemon::start_with(Some("[server]\nstall_secs = 60\n"));
+    let client = daemon.client();
+    let (mut slow, quick) = (client.watch().unwrap(), client.watch().unwrap());
+    let counts = thread::spawn(move || quick.map(Result::unwrap).take(EVENTS).count());
+    let page = request(Drive::named("a").region(), ByteLen::new(4096), &[rxe()]);
+    for _ in 0..EVENTS / 2 {
+        client.map(&page).unwrap().unmap().unwrap();
+    }
+    assert_eq!(counts.join().unwrap(), EVENTS);
+    let end = slow.find_map(Result::err).unwrap();
+    let CallFailed::Answered(CallError::Refusal(Refusal::WatcherTooSlow { lost })) = end else {
+        panic!("{end}")
+    };
+    assert!(lost > 0 && slow.next().is_none());
 }
 
 #[test]
@@ -239,7 +415,7 @@ fn a_second_daemon_on_the_same_socket_gives_way() {
 fn a_hundred_clients_at_once_leave_nothing_behind() {
     let daemon = Daemon::start();
     let drive = Drive::named("c");
-    let before = (drive.available(), daemon.descriptors().len());
+    let before = daemon.descriptors_at_rest().len();
     let mut events = Events::of(&daemon.client());
     thread::scope(|scope| {
         for _ in 0..100 {
@@ -256,7 +432,7 @@ fn a_hundred_clients_at_once_leave_nothing_behind() {
         });
     }
     drop(events);
-    until("the daemon has closed the connections", || (daemon.descriptors().len() == before.1).then_some(()));
-    assert_eq!(drive.available(), before.0);
+    until_is("the daemon has closed the connections", &before, || daemon.descriptors().len());
+    daemon.waits_for_all_of(&drive);
     assert_eq!(daemon.client().status().unwrap().leased_bytes, 0);
 }

@@ -7,6 +7,10 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+mod importer;
+
+pub use importer::{Importer, State as ImporterState};
+
 /// Where the node is.
 pub const DEVICE: &str = "/dev/peermem_testgpu";
 /// The exporter's name in `/proc/self/fdinfo`, which the daemon's config must allow.

@@ -1,7 +1,7 @@
 //! The guest's root file system and kernel, made from Debian packages.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,8 @@ pub(super) const ROOT: &str = "root";
 pub(super) const ROOT_IMAGE: &str = "root.ext4";
 /// The kernel.
 pub(super) const KERNEL: &str = "vmlinuz";
+/// The kernel's source as Debian packs it, which no guest has.
+pub(super) const SOURCE: &str = "linux-source.tar.xz";
 
 /// Debian release of the guest.
 pub(super) const SUITE: &str = "trixie";
@@ -60,7 +62,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// Packages taken from [`KERNEL_SUITE`], by their meta-packages since versions move on.
-const KERNEL_PACKAGES: &[&str] = &["linux-image-amd64", "linux-headers-amd64"];
+const KERNEL_PACKAGES: &[&str] = &["linux-image-amd64", "linux-headers-amd64", "linux-source"];
 
 /// Files of packages that no guest reads.
 pub(super) const LEFT_OUT: &[&str] = &[
@@ -93,6 +95,7 @@ pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
     let step = Step::new(format!("Guest image, Linux {release}"));
     modules::decompress(&root, &release, &step)?;
     fs::rename(root.join(format!("boot/vmlinuz-{release}")), folder.join(KERNEL))?;
+    fs::rename(only_entry(&root.join("usr/src"), "linux-source-")?, folder.join(SOURCE))?;
     make_ext4(&root, &folder.join(ROOT_IMAGE), &step)?;
     step.done();
     Ok(())
@@ -121,12 +124,20 @@ pub(super) fn source(mirror: &str, suite: &str) -> String {
 
 /// The one kernel installed in `root`.
 pub(super) fn kernel_release(root: &Path) -> Result<String> {
-    let folder = root.join(modules::FOLDER);
-    let releases = fs::read_dir(&folder)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>())
+    let folder = only_entry(&root.join(modules::FOLDER), "")?;
+    Ok(folder.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
+/// What is the one thing in `folder` whose name begins with `prefix`.
+fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
         .with_context(|| format!("cannot list {}", folder.display()))?;
-    ensure!(releases.len() == 1, "{} holds {releases:?}, not one kernel", folder.display());
-    Ok(releases[0].to_string_lossy().into_owned())
+    let named =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    let found: Vec<_> = entries.iter().filter(named).collect();
+    ensure!(found.len() == 1, "{} holds {found:?}, not one `{prefix}*`", folder.display());
+    Ok(found[0].clone())
 }
 
 /// Makes an ext4 image of `tree`. Without a journal: it is only ever read.

@@ -1,37 +1,26 @@
-//! What a run adds to the guest's root: the product as a package would install it, the test
-//! programs, and the files that make the root a guest of xtask.
+//! What a run adds to the guest's root: the product's package, the test programs, and the files that make the root a guest of
+//! xtask.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::command::run_logged;
+use crate::package::Product;
 use crate::progress::Step;
-use crate::project;
+use crate::project::{self, CargoProfile};
 use crate::vm::Profile;
 
-use super::{Guest, image};
+use super::{Guest, image, overlay};
 
-/// Cargo packages whose programs the guest has.
-const PACKAGES: &[&str] = &["peermemd", "peermemctl", "peermem-demo", "peermem-vm-agent"];
-
-/// Installed programs: the name in cargo's folder, and where the guest has it.
+/// Programs of the guest's own: the cargo package and program, and where the guest has it.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("peermemd", "usr/bin/peermemd"),
-    ("peermemctl", "usr/bin/peermemctl"),
+    ("peermem-bench", "usr/libexec/peermem-tests/peermem-bench"),
     ("peermem-demo", "usr/libexec/peermem-tests/peermem-demo"),
     ("peermem-vm-agent", "usr/libexec/peermem-vm/agent"),
-];
-
-/// Where files of `systemd/` go, by the end of their names.
-const SYSTEMD: &[(&str, &str)] = &[
-    (".service", "usr/lib/systemd/system"),
-    (".socket", "usr/lib/systemd/system"),
-    (".sysusers.conf", "usr/lib/sysusers.d"),
-    (".tmpfiles.conf", "usr/lib/tmpfiles.d"),
-    (".rules", "usr/lib/udev/rules.d"),
-    (".toml", "etc/peermemd"),
 ];
 
 /// A folder that lies over the guest's root, for one run.
@@ -45,11 +34,24 @@ impl Tree {
     /// # Errors
     /// When the build fails or a file can't be copied.
     pub(crate) fn build(folder: &Path, guest: &Guest, profile: &Profile) -> Result<Self> {
-        let step = Step::new("Product and test programs for the guest");
-        project::build_for_guest(PACKAGES, &step)?;
+        let own: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
+        let product = Product::build(CargoProfile::Guest, &own)?;
+        let step = Step::new("Tree of the guest");
         let tree = Tree { root: folder.join("tree") };
-        tree.install_product()?;
+        let package = product.deb(&step)?;
+        tree.install_package(&package, guest, &step)?;
+        if let Some(modules) = &guest.full_vfio {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg(modules.join(".")).arg(&tree.root);
+            run_logged(&mut copy, &step, &project::log("vfio-copy"))?;
+        }
+        tree.install_file(&package, "usr/lib/peermem-tests/peermem.deb", 0o644)?;
+        for (program, to) in PROGRAMS {
+            tree.install_file(&product.program(program), to, 0o755)?;
+        }
         tree.install_file(&guest.test_gpu.module, "usr/lib/peermem-tests/peermem_testgpu.ko", 0o644)?;
+        let importer = "usr/lib/peermem-tests/peermem_testimporter.ko";
+        tree.install_file(&guest.test_gpu.importer, importer, 0o644)?;
         tree.install_file(&guest.test_gpu.preload, "usr/lib/peermem-tests/librxe_dmabuf.so", 0o755)?;
         tree.install_file(&guest.test_gpu.selftest, "usr/libexec/peermem-tests/testgpu-selftest", 0o755)?;
         tree.install_machine(profile)?;
@@ -86,23 +88,13 @@ impl Tree {
         image::make_ext4(&self.root, image, step)
     }
 
-    fn install_product(&self) -> Result<()> {
-        for (program, to) in PROGRAMS {
-            self.install_file(&project::guest_programs().join(program), to, 0o755)?;
-        }
-        let systemd = project::root().join("systemd");
-        for entry in fs::read_dir(&systemd).into_iter().flatten() {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some((end, folder)) = SYSTEMD.iter().find(|(end, _)| name.ends_with(end)) else { continue };
-            // The end says what kind of file it is here; where it goes, the folder says so.
-            let installed = match *end {
-                ".sysusers.conf" | ".tmpfiles.conf" => name.replace(end, ".conf"),
-                _ => name,
-            };
-            self.install_file(&path, &format!("{folder}/{installed}"), 0o644)?;
-        }
-        Ok(())
+    /// Installs the product as users do, by dpkg. That is done here since it takes ten times as long in the guest.
+    fn install_package(&self, package: &Path, guest: &Guest, step: &Step) -> Result<()> {
+        const PACKAGE: &str = "peermem.deb";
+        self.install_file(package, PACKAGE, 0o644)?;
+        let install = ["dpkg", "--install", "/peermem.deb"];
+        overlay::run(&install, &guest.root(), &self.root, step, "dpkg")?;
+        Ok(fs::remove_file(self.root.join(PACKAGE))?)
     }
 
     fn install_machine(&self, profile: &Profile) -> Result<()> {

@@ -1,9 +1,12 @@
 //! What the guest machine boots from: its root, kernel, initramfs, test module and the installed product.
 
+mod full_vfio;
 mod image;
 mod initramfs;
 mod install;
 mod modules;
+mod overlay;
+mod sources;
 mod suite_kernel;
 mod test_gpu;
 
@@ -25,6 +28,8 @@ pub(crate) enum Kernel {
     /// The newest that Debian packages for the guest's release.
     #[default]
     Newest,
+    /// The same with VFIO as Debian doesn't build it: with iommufd and no-IOMMU mode.
+    FullVfio,
     /// The one that the release came with.
     Suite,
 }
@@ -34,6 +39,8 @@ pub(crate) struct Guest {
     entry: Entry,
     /// What the guest boots instead of the root's own kernel.
     suite_kernel: Option<Entry>,
+    /// What lies over the root where VFIO is built here.
+    full_vfio: Option<PathBuf>,
     /// The test GPU's driver and the preload library that goes with it.
     pub test_gpu: TestGpu,
 }
@@ -43,7 +50,7 @@ pub(crate) struct Guest {
 /// # Errors
 /// Says which step failed, and why.
 pub(crate) fn set_up_all() -> Result<()> {
-    [Kernel::Newest, Kernel::Suite].into_iter().try_for_each(|kernel| Guest::set_up(kernel).map(drop))
+    [Kernel::FullVfio, Kernel::Suite].into_iter().try_for_each(|kernel| Guest::set_up(kernel).map(drop))
 }
 
 impl Guest {
@@ -58,14 +65,20 @@ impl Guest {
         let mirror = || host::mirror(&release.codename);
         let entry = cache.entry("guest", &image::key(), |folder| image::make(folder, &mirror()?))?;
         let suite_kernel = match kernel {
-            Kernel::Newest => None,
+            Kernel::Newest | Kernel::FullVfio => None,
             Kernel::Suite => Some(
                 cache
                     .entry("kernel", &suite_kernel::key(), |folder| suite_kernel::make(folder, &mirror()?))?,
             ),
         };
+        let full_vfio = (kernel == Kernel::FullVfio).then(|| full_vfio::build(&entry.path)).transpose()?;
         let test_gpu = TestGpu::build(&entry.path)?;
-        Ok(Guest { entry, suite_kernel, test_gpu })
+        Ok(Guest { entry, suite_kernel, full_vfio, test_gpu })
+    }
+
+    /// The root file system as a folder, never written to.
+    fn root(&self) -> PathBuf {
+        self.entry.path.join(image::ROOT)
     }
 
     /// The root file system, ext4, never written to.

@@ -23,6 +23,14 @@ const PACKAGES: &[(&str, Option<&str>)] = &[
     ("make", None),
     ("libc6-dev", None),
     ("libibverbs-dev", None),
+    // Find the libraries that a package depends on, and judge the packages.
+    ("dpkg-dev", None),
+    ("lintian", None),
+    ("rpm", None),
+    // Builds the container image, and runs what is in it.
+    ("buildah", None),
+    // Installs what judges the manifests.
+    ("python3-pip", None),
 ];
 
 /// Installs what is missing; asks the mirror only then.

@@ -19,8 +19,10 @@ const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 /// Where the guest has the scenarios.
 const FOLDER: &str = "usr/libexec/peermem-tests";
 
-/// Gives soft-RoCE what hardware has: see `tests/testgpu/preload`.
-const PRELOAD: &str = "LD_PRELOAD=/usr/lib/peermem-tests/librxe_dmabuf.so";
+/// Runs a program on a machine without the daemon, which any client would start by its socket. The library gives soft-RoCE what
+/// hardware has: see `tests/testgpu/preload`.
+const ALONE: &str = "systemctl stop peermemd.socket peermemd.service; \
+                     LD_PRELOAD=/usr/lib/peermem-tests/librxe_dmabuf.so exec \"$0\" \"$@\"";
 
 /// How a program's output is read.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,7 @@ struct Program {
     format: Format,
 }
 
-/// Runs the tests whose names contain `filter`, with one boot for each profile.
+/// Runs the tests whose names, or files' names, contain `filter`, with one boot for each profile.
 ///
 /// # Errors
 /// When the scenarios don't build or a guest can't be set up. A guest that fails is counted.
@@ -71,11 +73,26 @@ pub(super) fn run(filter: Option<&str>, report: &mut Report) -> Result<()> {
 
 impl Program {
     fn scenario(scenario: &Scenario, filter: Option<&str>) -> Self {
+        let filter = filter.filter(|text| !scenario.name.contains(text));
         // One at a time: they share the drives, the link and the daemon.
         let arguments = ["--test-threads=1"].into_iter().chain(filter).map(str::to_owned).collect();
         Program { name: scenario.name.clone(), arguments, format: Format::Libtest }
     }
 }
+
+/// How a program left the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guest {
+    /// Fit for the next one.
+    Usable,
+    /// Not fit for anything.
+    Lost,
+    /// QEMU itself has crashed, which says nothing of the program.
+    Crashed,
+}
+
+/// How often a program is run in all when QEMU crashes under it. Each time is told.
+const ATTEMPTS: u32 = 2;
 
 /// Runs the programs in one guest; in a new one after a program that took the guest with it.
 fn run_all(prepared: &Prepared, programs: &[Program], report: &mut Report) -> Result<()> {
@@ -83,43 +100,54 @@ fn run_all(prepared: &Prepared, programs: &[Program], report: &mut Report) -> Re
     let mut running: Option<Machine> = None;
     for program in programs {
         let name = format!("{} in {}", program.name, prepared.profile.name);
-        let mut machine = match running.take() {
-            Some(machine) => machine,
-            None => match prepared.boot(Some(&console)) {
-                Ok(machine) => machine,
-                Err(error)
-                    if error
-                        .downcast_ref()
-                        .is_some_and(|failure| !matches!(failure, Failure::Interrupted)) =>
-                {
-                    let failed = vec!["the guest didn't come up".to_owned()];
-                    report.add(&name, Counts { passed: 0, failed }, &error.to_string());
-                    continue;
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        let (mut counts, mut output, usable) = run_one(&mut machine, program)?;
-        let alarms = machine.console.take_alarms();
-        if !alarms.is_empty() {
-            counts.failed.push("the guest's kernel complained".to_owned());
-            output = format!("{output}\n{}", alarms.join("\n"));
+        let mut attempt = 1;
+        loop {
+            let mut machine = match running.take() {
+                Some(machine) => machine,
+                None => match prepared.boot(Some(&console)) {
+                    Ok(machine) => machine,
+                    Err(error)
+                        if error
+                            .downcast_ref()
+                            .is_some_and(|failure| !matches!(failure, Failure::Interrupted)) =>
+                    {
+                        let failed = vec!["the guest didn't come up".to_owned()];
+                        report.add(&name, Counts { passed: 0, failed }, &error.to_string());
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            let (mut counts, mut output, guest) = run_one(&mut machine, program)?;
+            if guest == Guest::Crashed && attempt < ATTEMPTS {
+                say(&format!(
+                    "QEMU crashed under {name}, which says nothing of the tests: again, in a new guest"
+                ));
+                attempt += 1;
+                continue;
+            }
+            let alarms = machine.console.take_alarms();
+            if !alarms.is_empty() {
+                counts.failed.push("the guest's kernel complained".to_owned());
+                output = format!("{output}\n{}", alarms.join("\n"));
+            }
+            if guest == Guest::Usable {
+                running = Some(machine);
+            } else {
+                output = format!("{output}\n{}", machine.end().tail());
+            }
+            report.add(&name, counts, &output);
+            break;
         }
-        if usable {
-            running = Some(machine);
-        } else {
-            output = format!("{output}\n{}", machine.end().tail());
-        }
-        report.add(&name, counts, &output);
     }
     Ok(())
 }
 
-/// Returns the counts, the output, and whether the guest can be used on.
-fn run_one(machine: &mut Machine, program: &Program) -> Result<(Counts, String, bool)> {
+/// Returns the counts, the output, and how the guest is.
+fn run_one(machine: &mut Machine, program: &Program) -> Result<(Counts, String, Guest)> {
     let step = Step::new(format!("In the guest: {}", program.name));
     let path = format!("/{FOLDER}/{}", program.name);
-    let mut argv = vec!["/usr/bin/env", PRELOAD, &path];
+    let mut argv = vec!["/bin/sh", "-c", ALONE, &path];
     argv.extend(program.arguments.iter().map(String::as_str));
     let mut output = Vec::new();
     let result = machine.run(&argv, PROGRAM_TIMEOUT, |_, bytes| {
@@ -134,17 +162,20 @@ fn run_one(machine: &mut Machine, program: &Program) -> Result<(Counts, String, 
         Format::Libtest => libtest::counts(&output, succeeded),
         Format::Checks => checks(&output, succeeded),
     };
-    let usable = match result {
-        Ok(_) => true,
+    let guest = match result {
+        Ok(_) => Guest::Usable,
         Err(Failure::Interrupted) => return Err(Failure::Interrupted).context("the tests aren't complete"),
         Err(failure) => {
             say(&format!("{}: {failure}", program.name));
-            let usable = matches!(failure, Failure::TimedOut(_));
             counts.failed.push(failure.to_string());
-            usable
+            match failure {
+                Failure::TimedOut(_) => Guest::Usable,
+                Failure::Crashed(_) => Guest::Crashed,
+                _ => Guest::Lost,
+            }
         }
     };
-    Ok((counts, output, usable))
+    Ok((counts, output, guest))
 }
 
 fn checks(output: &str, succeeded: bool) -> Counts {

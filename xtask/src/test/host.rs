@@ -6,13 +6,11 @@ use anyhow::Result;
 
 use super::libtest;
 use super::report::{Counts, Report};
-use crate::cache::Cache;
-use crate::command::{find_program, run_captured, run_logged};
+use crate::command::{run_captured, run_logged};
 use crate::progress::Step;
-use crate::{host, project};
+use crate::{host, package, project};
 
-/// The release that is installed when the machine has no cargo-deny.
-const CARGO_DENY: &str = "cargo-deny@0.20.2";
+const CARGO_DENY: host::Tool = host::Tool { name: "cargo-deny", version: "0.20.2" };
 
 /// Runs the checks and tests whose names contain `filter`.
 ///
@@ -39,6 +37,15 @@ pub(super) fn run(filter: Option<&str>, report: &mut Report) -> Result<()> {
     if wanted("deny") {
         report.add_check("deny", deny());
     }
+    if wanted("package") {
+        report.add_check("package", package::check());
+    }
+    if wanted("image") {
+        report.add_check("image", package::check_image());
+    }
+    if wanted("manifests") {
+        report.add_check("manifests", package::manifests::check());
+    }
     tests(filter, report)
 }
 
@@ -52,22 +59,7 @@ fn check(name: &str, command: &mut Command) -> Result<()> {
 /// Licences, sources and banned crates. Advisories need a database from outside, so they aren't
 /// part of what every change is held to.
 fn deny() -> Result<()> {
-    let program = match find_program("cargo-deny") {
-        Some(program) => program,
-        None => {
-            let tools = Cache::open()?.folder("tools")?;
-            let program = tools.join("bin/cargo-deny");
-            if !program.exists() {
-                let step = Step::new(format!("Install {CARGO_DENY}"));
-                let mut install = project::cargo();
-                install.args(["install", "--locked", CARGO_DENY, "--root"]).arg(&tools);
-                run_logged(&mut install, &step, &project::log("cargo-deny"))?;
-                step.done();
-            }
-            program
-        }
-    };
-    let mut deny = Command::new(program);
+    let mut deny = Command::new(CARGO_DENY.find()?);
     deny.current_dir(project::root()).args(["check", "bans", "licenses", "sources"]);
     check("deny", &mut deny)
 }

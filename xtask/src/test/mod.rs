@@ -16,13 +16,13 @@ use report::Report;
 /// Options of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
-    /// Only what runs on this machine: fmt, clippy, doc, deny and the host's tests
+    /// Only what runs on this machine: fmt, clippy, doc, deny, package, image, manifests and the host's tests
     #[arg(long, conflicts_with = "guest_only")]
     host_only: bool,
     /// Only what runs in guest machines
     #[arg(long)]
     guest_only: bool,
-    /// Only tests and checks whose name contains TEXT
+    /// Only tests and checks whose name, or file's name, contains TEXT
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }

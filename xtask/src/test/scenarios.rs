@@ -25,7 +25,7 @@ pub(super) struct Scenario {
     pub executable: PathBuf,
 }
 
-/// Builds all scenarios and returns those that have a test whose name contains `filter`.
+/// Builds all scenarios and returns those whose name contains `filter`, or that have a test whose name does.
 ///
 /// # Errors
 /// When cargo fails, or a scenario's name doesn't begin with a profile's.
@@ -50,7 +50,7 @@ pub(super) fn build(filter: Option<&str>) -> Result<Vec<Scenario>> {
                 profiles.join(", ")
             )
         })?;
-        if has_test(&executable, filter)? {
+        if filter.is_some_and(|text| target.name.contains(text)) || has_test(&executable, filter)? {
             scenarios.push(Scenario { name: target.name, profile: profile.to_owned(), executable });
         }
     }

@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// QEMU ended while it was needed.
     #[error("the guest ended by itself")]
     Ended,
+    /// QEMU itself was killed by this signal, which nobody here sent.
+    #[error("QEMU crashed (signal {0})")]
+    Crashed(i32),
     /// Ctrl-C or a signal asked xtask to end.
     #[error("interrupted")]
     Interrupted,

@@ -1,9 +1,12 @@
 //! A guest that runs: its boot, commands run inside one after another, and its end.
 
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::{
+    net::{UnixListener, UnixStream},
+    process::ExitStatusExt as _,
+};
 use std::path::Path;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -112,6 +115,24 @@ impl Machine {
     /// # Errors
     /// After [`Failure::TimedOut`] the guest can be used on; after any other it can't.
     pub(crate) fn run(
+        &mut self,
+        argv: &[&str],
+        timeout: Duration,
+        output: impl FnMut(Output, &[u8]),
+    ) -> Result<i32, Failure> {
+        self.run_to_its_end(argv, timeout, output).map_err(|failure| self.explain(failure))
+    }
+
+    /// Tells a QEMU that crashed from one that ended.
+    fn explain(&mut self, failure: Failure) -> Failure {
+        let signal = |status: ExitStatus| status.signal();
+        match failure {
+            Failure::Ended => self.qemu.wait().ok().and_then(signal).map_or(failure, Failure::Crashed),
+            other => other,
+        }
+    }
+
+    fn run_to_its_end(
         &mut self,
         argv: &[&str],
         timeout: Duration,

@@ -31,7 +31,7 @@ pub(crate) struct Profile {
     /// QEMU's memory option.
     #[serde(default = "Profile::default_memory")]
     pub memory: String,
-    /// The kernel it boots: `newest` or `suite`.
+    /// The kernel it boots: `newest`, `full-vfio` or `suite`.
     #[serde(default)]
     pub kernel: Kernel,
     /// Added to the kernel's command line.

@@ -3,13 +3,24 @@
 use anyhow::Result;
 use peermem::{
     Client,
-    proto::{Region, Shape},
+    proto::{ByteLen, Region, Shape},
 };
 
-use crate::output::{Output, memory};
+use crate::output::{NOTHING, Output, memory};
 
-const HEADER: [&str; 10] =
-    ["region", "memory", "provider", "device", "shape", "size", "free", "leases", "method", "revocation"];
+const HEADER: [&str; 11] = [
+    "region",
+    "memory",
+    "provider",
+    "device",
+    "shape",
+    "size",
+    "free",
+    "missing",
+    "leases",
+    "method",
+    "revocation",
+];
 
 pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
     let regions = client.regions()?;
@@ -20,15 +31,15 @@ pub(crate) fn run(client: &Client, output: &Output) -> Result<()> {
         return output
             .line("no regions: this node has no known device memory (`peermemd --emulate` plays some)");
     }
-    output.table(HEADER, regions.iter().map(row))
+    output.sparse_table(HEADER, &regions.iter().map(row).collect::<Vec<_>>())
 }
 
-fn row(region: &Region) -> [String; 10] {
+fn row(region: &Region) -> [String; 11] {
     [
         region.name.to_string(),
         memory(region.emulated).to_owned(),
         region.provider.to_string(),
-        region.device.map_or_else(|| "-".to_owned(), |device| device.to_string()),
+        region.device.map_or_else(|| NOTHING.to_owned(), |device| device.to_string()),
         match region.shape {
             Shape::Pool => "pool",
             Shape::Window => "window",
@@ -36,6 +47,7 @@ fn row(region: &Region) -> [String; 10] {
         .to_owned(),
         region.size.to_string(),
         region.free.to_string(),
+        if region.missing == ByteLen::ZERO { NOTHING.to_owned() } else { region.missing.to_string() },
         region.leases.to_string(),
         region.method.to_string(),
         region.revocation.to_string(),

@@ -12,7 +12,9 @@ mod numa;
 mod p2pmem;
 mod peer_memory;
 mod rdma;
+mod recommendation;
 mod scope;
+mod vfio;
 
 use peermem_proto::{Initiator, PciAddress};
 use peermem_topology::{PathReport, Snapshot};
@@ -56,6 +58,7 @@ fn findings(facts: &Facts, scope: Option<&Scope<'_>>) -> Vec<Finding> {
             findings.extend(host_bridge::refused(scope));
             findings.extend(acs::redirect(scope));
             findings.extend(iommu::mode(scope));
+            findings.extend(vfio::all(scope));
             findings.extend(numa::crossing(facts, scope));
             findings.extend(link::slow(scope));
             findings.extend(bar::small(facts, scope));
@@ -66,5 +69,6 @@ fn findings(facts: &Facts, scope: Option<&Scope<'_>>) -> Vec<Finding> {
     findings.push(peer_memory::registered(facts));
     findings.extend(memlock::limits(facts));
     findings.push(daemon::reachable(facts));
+    findings.extend(recommendation::measured(facts, scope));
     findings
 }

@@ -1,10 +1,13 @@
 //! Pools of peer-to-peer memory: published, free, and not held by somebody who is gone.
 
-use peermem_proto::{ByteLen, PciAddress, ProviderKind};
+use peermem_proto::{ByteLen, PciAddress, ProviderKind, Region};
 use peermem_topology::{MemoryKind, P2pmem};
 
 use super::scope::Scope;
-use crate::{Finding, facts::Facts};
+use crate::{
+    Finding,
+    facts::{Daemon, Facts},
+};
 
 pub(super) fn all(facts: &Facts, scope: &Scope<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -13,7 +16,7 @@ pub(super) fn all(facts: &Facts, scope: &Scope<'_>) -> Vec<Finding> {
         let about = scope.name(address);
         match pool {
             Some(pool) => {
-                findings.push(published(&about, pool));
+                findings.push(published(facts, address, &about, pool));
                 findings.push(leftover(facts, address, &about, pool));
             }
             None if kinds.contains(&MemoryKind::Cmb) => findings.push(no_pool(&about)),
@@ -30,15 +33,24 @@ pub(super) fn all(facts: &Facts, scope: &Scope<'_>) -> Vec<Finding> {
     findings
 }
 
-fn published(about: &str, pool: P2pmem) -> Finding {
+/// The regions that the daemon makes of a device's pool.
+fn regions_of(daemon: &Daemon, address: PciAddress) -> impl Iterator<Item = &Region> {
+    let regions = daemon.regions.iter();
+    regions.filter(move |region| region.provider == ProviderKind::P2pmem && region.device == Some(address))
+}
+
+fn published(facts: &Facts, address: PciAddress, about: &str, pool: P2pmem) -> Finding {
     const CHECK: &str = "p2pmem";
-    let space = format!("{} of {} are free", pool.available, pool.size);
+    // What the daemon holds is free to be leased, whatever the kernel says of it.
+    let region = facts.daemon.as_ref().ok().and_then(|daemon| regions_of(daemon, address).next());
+    let free = region.map_or(pool.available, |region| region.free);
+    let space = format!("{free} of {} are free", pool.size);
     if !pool.published {
         let why = "its driver keeps it for itself: a CMB that can't hold data both ways isn't published";
         return Finding::warn(CHECK, about, format!("not published; {space}"), why)
             .fix("see CMBSZ in `nvme show-regs -H`: RDS and WDS must be set");
     }
-    if pool.available.is_zero() {
+    if free.is_zero() {
         return Finding::warn(
             CHECK,
             about,
@@ -68,26 +80,31 @@ fn leftover(facts: &Facts, address: PciAddress, about: &str, pool: P2pmem) -> Fi
     if others == 0 {
         return Finding::pass(CHECK, about, format!("nothing is taken beyond the driver's {driver}"));
     }
-    let leased = match &facts.daemon {
-        Ok(daemon) => daemon
-            .regions
-            .iter()
-            .filter(|region| region.provider == ProviderKind::P2pmem && region.device == Some(address)),
-        Err(_) => {
+    let taken = ByteLen::new(others);
+    let Ok(daemon) = &facts.daemon else {
+        let measured = format!("{taken} are taken; which of it is leased, only the daemon knows");
+        return Finding::unknown(CHECK, about, measured);
+    };
+    let held = match &daemon.holds {
+        Ok(holds) => holds.get(&address).copied().unwrap_or_default(),
+        Err(unseen) => {
             let measured =
-                format!("{} are taken; which of it is leased, only the daemon knows", ByteLen::new(others));
+                format!("{taken} are taken; how much of it the daemon holds isn't known: {unseen}");
             return Finding::unknown(CHECK, about, measured);
         }
     };
-    let leased: u64 = leased.map(|region| region.size.get().saturating_sub(region.free.get())).sum();
-    let Some(leftover) = others.checked_sub(leased).filter(|&bytes| bytes > 0) else {
-        let measured = format!("all {} that are taken are leased", ByteLen::new(others));
+    // What has ended and didn't come back isn't free, and isn't leased either.
+    let leased = regions_of(daemon, address).map(|region| {
+        region.size.get().saturating_sub(region.free.get()).saturating_sub(region.missing.get())
+    });
+    let leased = ByteLen::new(leased.sum());
+    let leftover = taken.saturating_sub(held).saturating_sub(leased);
+    if leftover.is_zero() {
+        let measured = format!("all {taken} that are taken are leased, or held for leases to come");
         return Finding::pass(CHECK, about, measured);
-    };
+    }
     let measured = format!(
-        "{} are taken, and neither leased ({}) nor the driver's ({driver})",
-        ByteLen::new(leftover),
-        ByteLen::new(leased)
+        "{leftover} are taken, and neither leased ({leased}), held for leases ({held}) nor the driver's ({driver})"
     );
     let why = "somebody maps or registers this memory without a lease, or outlived one";
     Finding::warn(CHECK, about, measured, why)

@@ -55,7 +55,7 @@ impl<'a> Scope<'a> {
         };
         let initiator = match &path.initiator {
             Initiator::Rdma(name) => name.to_string(),
-            Initiator::Pci(address) => short(*address),
+            Initiator::Pci(address) | Initiator::Vfio(address) => short(*address),
             Initiator::Emulated => path.initiator.to_string(),
         };
         format!("{}<-{initiator}", short(path.provider))

@@ -9,7 +9,7 @@ use std::{
 use crate::facts::{Seen, Unseen};
 
 /// The file's text, at most `limit` bytes of it, without white space around.
-pub(super) fn text(path: &Path, limit: u64) -> Seen<String> {
+pub(crate) fn text(path: &Path, limit: u64) -> Seen<String> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(limit).read_to_end(&mut bytes)?;
@@ -24,7 +24,7 @@ pub(super) fn number(path: &Path) -> Option<u64> {
 }
 
 /// The names in a folder, in order; none where it can't be listed.
-pub(super) fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

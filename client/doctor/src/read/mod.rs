@@ -1,7 +1,7 @@
 //! The look at the machine. Everything that can't be read becomes an [`Unseen`] fact.
 
 mod daemon;
-mod file;
+pub(crate) mod file;
 mod kernel;
 mod memlock;
 mod pci;
@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use peermem_topology::{ConfigSpaces, Cpu, Snapshot};
 
-use crate::facts::{Facts, Seen, Unseen};
+use crate::{
+    facts::{Facts, Seen, Unseen},
+    recommendation::{self, Recommendation},
+};
 
 /// Where the machine is looked at.
 #[derive(Debug, Clone)]
@@ -25,12 +28,14 @@ pub struct Roots {
     pub boot: PathBuf,
     /// `/dev`
     pub dev: PathBuf,
+    /// [`recommendation::folders`]
+    pub recommendations: Vec<PathBuf>,
 }
 
 impl Default for Roots {
     fn default() -> Self {
         let [sysfs, proc, boot, dev] = ["/sys", "/proc", "/boot", "/dev"].map(PathBuf::from);
-        Self { sysfs, proc, boot, dev }
+        Self { sysfs, proc, boot, dev, recommendations: recommendation::folders() }
     }
 }
 
@@ -63,7 +68,8 @@ impl Facts {
                 .map(|snapshot| pci::relaxed_ordering(&roots.sysfs, snapshot))
                 .unwrap_or_default(),
             numa_nodes: numa_nodes(&roots.sysfs),
-            daemon: daemon::ask(asked.socket.as_deref()),
+            daemon: daemon::ask(asked.socket.as_deref(), &roots.proc),
+            recommendations: Recommendation::all(&roots.recommendations),
             topology,
         }
     }

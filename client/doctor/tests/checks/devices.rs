@@ -71,6 +71,36 @@ fn iommu_modes() {
 }
 
 #[test]
+fn functions_in_the_hands_of_user_space() {
+    let bind = |facts: &mut peermem_doctor::facts::Facts, address, driver: &str| {
+        part(facts, address).details.driver = Some(driver.parse().unwrap());
+    };
+    let group = |facts: &mut peermem_doctor::facts::Facts, address, number| {
+        part(facts, address).details.iommu =
+            Some(IommuGroup { number, domain: Some(IommuDomain::Unmanaged) });
+    };
+    fires("vfio", Pass, &["group of its own", GPU], |facts| {
+        bind(facts, GPU, "vfio-pci");
+        group(facts, GPU, 7);
+        group(facts, DRIVE, 8);
+    });
+    let blocked = fires("vfio", Fail, &["as a whole", DRIVE], |facts| {
+        bind(facts, GPU, "vfio-pci");
+        bind(facts, DRIVE, "nvme");
+        [GPU, DRIVE, ROOT_PORT].iter().for_each(|address| group(facts, address, 7));
+    });
+    assert_eq!(blocked.fix, Some(format!("driverctl set-override {DRIVE} vfio-pci")));
+    fires("vfio", Warn, &["shares its IOMMU group", NIC], |facts| {
+        bind(facts, GPU, "vfio-pci");
+        [GPU, NIC].iter().for_each(|address| group(facts, address, 7));
+    });
+    fires("vfio", Warn, &["all memory", "no_iommu"], |facts| {
+        bind(facts, GPU, "vfio-pci");
+        part(facts, GPU).no_iommu_group = Some(1);
+    });
+}
+
+#[test]
 fn two_sockets() {
     fires("numa", Warn, &["2 of 4 pairs", "topo"], |facts| part(facts, NIC).details.numa_node = Some(1));
     fires("numa", Pass, &["one NUMA node"], |facts| facts.numa_nodes = Some(1));
@@ -122,8 +152,15 @@ fn pools_that_are_withheld_empty_or_missing() {
         change(part(facts, DRIVE).details.p2pmem.as_mut().unwrap());
     };
     fires("p2pmem", Warn, &["not published", "CMBSZ"], |facts| pool(facts, |pool| pool.published = false));
+    let used_up =
+        |facts: &mut peermem_doctor::facts::Facts| pool(facts, |pool| pool.available = ByteLen::ZERO);
+    fires("p2pmem", Pass, &["65408KiB of 64MiB are free"], used_up);
     fires("p2pmem", Warn, &["0B of 64MiB", "leases"], |facts| {
-        pool(facts, |pool| pool.available = ByteLen::ZERO);
+        facts.daemon.as_mut().unwrap().regions[0].free = ByteLen::ZERO;
+    });
+    fires("p2pmem", Warn, &["0B of 64MiB", "leases"], |facts| {
+        used_up(facts);
+        facts.daemon = Err(Unseen("no socket".to_owned()));
     });
     fires("p2pmem", Warn, &["no p2pmem pool", "CONFIG_PCI_P2PDMA"], |facts| {
         part(facts, DRIVE).details.p2pmem = None;
@@ -145,6 +182,9 @@ fn memory_that_nobody_has_leased() {
         let region = &mut facts.daemon.as_mut().unwrap().regions[0];
         region.free = ByteLen::new(region.size.get() - bytes);
     };
+    let held = |facts: &mut peermem_doctor::facts::Facts, bytes: u64| {
+        facts.daemon.as_mut().unwrap().holds = Ok([(at(DRIVE), ByteLen::new(bytes))].into());
+    };
     fires("p2pmem-leftover", Warn, &["3MiB are taken", "leased (1MiB)", "/proc/"], |facts| {
         taken(facts, 4 << 20);
         leased(facts, 1 << 20);
@@ -152,6 +192,21 @@ fn memory_that_nobody_has_leased() {
     fires("p2pmem-leftover", Pass, &["are leased"], |facts| {
         taken(facts, 4 << 20);
         leased(facts, 4 << 20);
+    });
+    fires("p2pmem-leftover", Pass, &["held for leases to come"], |facts| {
+        taken(facts, 8 << 20);
+        held(facts, 4 << 20);
+        leased(facts, 4 << 20);
+    });
+    fires("p2pmem-leftover", Warn, &["1MiB are taken", "held for leases (6MiB)"], |facts| {
+        taken(facts, 8 << 20);
+        held(facts, 6 << 20);
+        leased(facts, 2 << 20);
+        facts.daemon.as_mut().unwrap().regions[0].missing = ByteLen::new(1 << 20);
+    });
+    fires("p2pmem-leftover", Unknown, &["run as root"], |facts| {
+        taken(facts, 8 << 20);
+        facts.daemon.as_mut().unwrap().holds = Err(Unseen("run as root".to_owned()));
     });
     fires("p2pmem-leftover", Pass, &["beyond the driver's"], |facts| leased(facts, 4 << 20));
     fires("p2pmem-leftover", Unknown, &["only the daemon knows"], |facts| {

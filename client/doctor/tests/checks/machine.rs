@@ -5,8 +5,9 @@ use peermem::{
     rdma::OnDemand,
     verbs::{Mtu, PortState},
 };
-use peermem_doctor::facts::{
-    Answers, Daemon, Facts, Limit, Memlock, Node, PeerMemory, Port, RdmaDevice, UnitMemlock,
+use peermem_doctor::{
+    facts::{Answers, Daemon, Facts, Limit, Memlock, Node, PeerMemory, Port, RdmaDevice, UnitMemlock},
+    recommendation::Recommendation,
 };
 use peermem_proto::{ByteLen, PciAddress};
 use peermem_topology::{Function, Snapshot};
@@ -64,10 +65,21 @@ fn daemon() -> Daemon {
     serde_json::from_value(json!({
         "socket": "/run/peermemd/peermemd.sock",
         "status": {"version": env!("CARGO_PKG_VERSION"), "protocol": 1, "pid": 1, "uptime_secs": 1, "connections": 1,
-            "regions": 1, "leases": 0, "leased_bytes": 0, "emulation": false, "draining": false},
+            "regions": 1, "leases": 0, "waiting": 0, "overdue": 0, "leased_bytes": 0, "emulation": false, "draining": false},
         "regions": [{"name": "cmb", "generation": 1, "provider": "p2pmem", "device": DRIVE, "shape": "pool",
-            "size": (64 << 20) - QUEUES, "free": (64 << 20) - QUEUES, "leases": 0, "alignment": 4096,
+            "size": (64 << 20) - QUEUES, "free": (64 << 20) - QUEUES, "missing": 0, "leases": 0, "alignment": 4096,
             "method": "on_demand", "revocation": "advisory", "emulated": false}],
+        "holds": {"Ok": {}},
+    }))
+    .unwrap()
+}
+
+/// Direct transfers are the faster ones.
+fn recommendation() -> Recommendation {
+    serde_json::from_value(json!({
+        "operation": "write", "from": "cmb", "to": "vram", "providers": [DRIVE, GPU], "initiator": "rdma:mlx5_0",
+        "kernel": "7.3.4+deb13-amd64", "date": "2026-11-24 18:00",
+        "sizes": [{"bytes": 4096, "way": "direct", "ratio": 1.2}, {"bytes": 8192, "way": "direct", "ratio": 2.5}],
     }))
     .unwrap()
 }
@@ -104,6 +116,7 @@ pub(crate) fn healthy() -> Facts {
         relaxed_ordering: [(at(NIC), Ok(true))].into(),
         numa_nodes: Some(2),
         daemon: Ok(daemon()),
+        recommendations: vec![Ok(recommendation())],
     }
 }
 

@@ -6,14 +6,16 @@ use peermem::{
 };
 use peermem_doctor::{
     Verdict::{Fail, Pass, Unknown, Warn},
+    check,
     facts::{Limit, PeerMemory, Unseen},
+    recommendation::Way,
 };
 use peermem_proto::ByteLen;
 use peermem_topology::Attachment;
 
 use crate::{
     fires,
-    machine::{NIC, answers, at, tree},
+    machine::{DRIVE, GPU, NIC, answers, at, healthy, tree},
 };
 
 #[test]
@@ -147,4 +149,40 @@ fn the_daemon() {
         facts.daemon.as_mut().unwrap().status.version = "9.9.9".to_owned();
     });
     fires("daemon", Warn, &["stopping"], |facts| facts.daemon.as_mut().unwrap().status.draining = true);
+}
+
+#[test]
+fn a_way_through_host_memory_that_is_faster_and_measurements_of_another_kernel() {
+    let words = [
+        "cmb->vram",
+        "write by rdma:mlx5_0",
+        "direct is faster at 8KiB (2.50 times)",
+        "2026-11-24",
+        "--save",
+    ];
+    fires(
+        "bench",
+        Warn,
+        &[&words[..], &["bounced is faster at 4KiB (1.20 times)", "host memory"]].concat(),
+        |facts| {
+            facts.recommendations[0].as_mut().unwrap().sizes[0].way = Way::Bounced;
+        },
+    );
+    fires("bench", Unknown, &["isn't known to be this kernel", "--recommend --save"], |facts| {
+        facts.recommendations[0].as_mut().unwrap().kernel = "6.12.43".to_owned();
+    });
+    fires("bench", Unknown, &["is no recommendation"], |facts| {
+        facts.recommendations[0] = Err(Unseen("x.json is no recommendation".to_owned()));
+    });
+}
+
+#[test]
+fn a_pair_is_told_what_was_measured_of_it_only() {
+    let facts = healthy();
+    let quoted = |provider, initiator: &str| {
+        let findings = check::pair(&facts, at(provider), &initiator.parse().unwrap()).findings;
+        findings.iter().any(|finding| finding.check == "bench")
+    };
+    assert!(quoted(DRIVE, "rdma:mlx5_0") && quoted(GPU, "rdma:mlx5_0"));
+    assert!(!quoted(DRIVE, "rdma:mlx5_1") && !quoted(NIC, "rdma:mlx5_0"));
 }

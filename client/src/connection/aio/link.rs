@@ -1,71 +1,25 @@
 //! A socket and what is under way on it, waited for by yielding.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
-use peermem_proto::call::Call;
 use peermem_wire::Message;
 use tokio::{io::Interest, net::UnixStream, time};
 
 use crate::connection::{
-    CallFailed, ConnectError, ConnectionError, DEFAULT_TIMEOUT, Trouble,
+    ConnectError, ConnectionError, Trouble,
     exchange::{Exchange, Step, Want},
     path::{RETRY, try_connect},
+    transport::Transport,
 };
 
 /// One connection, used by one call at a time.
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     pub(super) exchange: Exchange,
-    pub(super) timeout: Duration,
 }
 
 impl Link {
-    /// Connects to the socket at `path`, and agrees on the protocol.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub(super) async fn open(path: PathBuf) -> Result<Self, ConnectError> {
-        let attempts = async {
-            loop {
-                match try_connect(&path).and_then(UnixStream::from_std) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => time::sleep(RETRY).await,
-                    done => return done,
-                }
-            }
-        };
-        let socket = match time::timeout(DEFAULT_TIMEOUT, attempts).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return Err(ConnectError::new(path, error)),
-            Err(_) => return Err(ConnectError::TimedOut { path, after: DEFAULT_TIMEOUT }),
-        };
-        let mut link = Self { socket, exchange: Exchange::new(path), timeout: DEFAULT_TIMEOUT };
-        let answer = link.call(&Exchange::GREETING, Vec::new(), 0).await.map(|(hello, _)| hello);
-        link.exchange.greeted(answer)?;
-        Ok(link)
-    }
-
-    /// Makes a call that brings exactly `expected` descriptors back; see [`Exchange::finish`].
-    pub(super) async fn call<C: Call>(
-        &mut self,
-        call: &C,
-        fds: Vec<OwnedFd>,
-        expected: usize,
-    ) -> Result<(C::Reply, Option<Vec<OwnedFd>>), CallFailed> {
-        self.exchange.begin(call, false, fds)?;
-        let message = self.receive_in_time().await?;
-        self.exchange.finish::<C>(message, false, expected)
-    }
-
-    /// Waits for the next message, [`Link::timeout`] at most.
-    pub(super) async fn receive_in_time(&mut self) -> Result<Message, ConnectionError> {
-        let timeout = self.timeout;
-        match time::timeout(timeout, self.receive()).await {
-            Ok(received) => received,
-            Err(_) => Err(self.exchange.time_out(timeout)),
-        }
-    }
-
     /// Waits for the next message. Dropping the future loses nothing: what has come is kept for the next one.
     pub(super) async fn receive(&mut self) -> Result<Message, ConnectionError> {
         loop {
@@ -75,7 +29,7 @@ impl Link {
             };
             // Stepping inside `try_io` with `WouldBlock` for "blocked" is how tokio learns that readiness is used up.
             let (socket, exchange) = (&self.socket, &mut self.exchange);
-            let stepped = socket.try_io(interest, || match exchange.step(socket) {
+            let stepped = socket.try_io(interest, || match exchange.step(&**socket) {
                 Ok(Step::Blocked) => Err(io::ErrorKind::WouldBlock.into()),
                 other => Ok(other),
             });
@@ -90,5 +44,46 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+impl Transport for Link {
+    type Socket = UnixStream;
+
+    async fn connect(path: &Path, timeout: Duration) -> Result<Self, ConnectError> {
+        let attempts = async {
+            loop {
+                match try_connect(path).and_then(UnixStream::from_std) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => time::sleep(RETRY).await,
+                    done => return done,
+                }
+            }
+        };
+        let path = path.to_owned();
+        let socket = match time::timeout(timeout, attempts).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return Err(ConnectError::new(path, error)),
+            Err(_) => return Err(ConnectError::TimedOut { path, after: timeout }),
+        };
+        Ok(Self { socket: Arc::new(socket), exchange: Exchange::new(path) })
+    }
+
+    async fn receive_within(&mut self, timeout: Duration) -> Result<Message, ConnectionError> {
+        match time::timeout(timeout, self.receive()).await {
+            Ok(received) => received,
+            Err(_) => Err(self.exchange.time_out(timeout)),
+        }
+    }
+
+    fn socket(&self) -> &Arc<UnixStream> {
+        &self.socket
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+
+    async fn sleep(delay: Duration) {
+        time::sleep(delay).await;
     }
 }

@@ -3,27 +3,31 @@
 use peermem_proto::{Event, call};
 
 use super::link::Link;
-use crate::connection::{CallFailed, ConnectError};
+use crate::connection::{CallFailed, ConnectError, DEFAULT_TIMEOUT, transport::Transport as _, watch::Ears};
 
-/// Events as they happen, on a connection of its own.
+/// Events as they happen, on a connection of its own, which ends with the daemon: watch again once it is back, and list
+/// what is there, for what happened in between isn't told.
+///
+/// What it tells of the client's own leases the client has learned by then: see [`Lease::is_revoked`](crate::Lease::is_revoked).
 #[derive(Debug)]
 pub struct Watch {
     link: Link,
+    ears: Ears,
     ended: bool,
 }
 
 impl Watch {
     /// Returns once the daemon has said that the stream has begun.
-    pub(super) async fn begin(mut link: Link) -> Result<Self, ConnectError> {
+    pub(super) async fn begin(mut link: Link, ears: Ears) -> Result<Self, ConnectError> {
         match Self::subscribe(&mut link).await {
-            Ok(()) => Ok(Self { link, ended: false }),
+            Ok(()) => Ok(Self { link, ears, ended: false }),
             Err(source) => Err(ConnectError::Greeting { path: link.exchange.socket().to_owned(), source }),
         }
     }
 
     async fn subscribe(link: &mut Link) -> Result<(), CallFailed> {
         link.exchange.begin(&call::Watch {}, true, Vec::new())?;
-        let message = link.receive_in_time().await?;
+        let message = link.receive_within(DEFAULT_TIMEOUT).await?;
         link.exchange.finish::<call::Watch>(message, true, 0).map(|_| ())
     }
 
@@ -32,14 +36,9 @@ impl Watch {
         if self.ended {
             return None;
         }
-        let next = self.receive().await.transpose();
-        self.ended = !matches!(next, Some(Ok(_)));
-        next
-    }
-
-    async fn receive(&mut self) -> Result<Option<Event>, CallFailed> {
-        let message = self.link.receive().await?;
-        let (reply, _) = self.link.exchange.finish::<call::Watch>(message, true, 0)?;
-        Ok(reply.event)
+        let received = self.link.receive().await.map_err(CallFailed::from);
+        let next = received.and_then(|message| self.ears.hear(&mut self.link.exchange, message));
+        self.ended = next.is_err();
+        Some(next)
     }
 }

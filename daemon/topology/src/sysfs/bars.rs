@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use peermem_proto::ByteLen;
+use peermem_proto::{ByteLen, PhysAddr};
 
 use super::file::{attribute, read_bytes};
 use crate::function::Bar;
@@ -17,31 +17,50 @@ const MEMORY: u64 = 0x200;
 const PREFETCHABLE: u64 = 0x2000;
 const WIDE: u64 = 0x10_0000;
 
-/// The BARs of the function with this directory; a line that isn't one ends the list.
+/// A line of `resource`: where the CPU sees a BAR or a bridge's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) start: PhysAddr,
+    /// `None` for one that isn't there, whose line is all zeroes.
+    pub(crate) size: Option<ByteLen>,
+    flags: u64,
+}
+
+impl Resource {
+    pub(crate) const fn is_memory(&self) -> bool {
+        self.flags & MEMORY != 0
+    }
+}
+
+/// The BARs of the function with this directory; a line that isn't one ends the list. Where they are on the bus, bridges tell.
 pub(super) fn read(function: &Path) -> Vec<Bar> {
-    let bytes = read_bytes(&function.join("resource"), RESOURCE_BYTES).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines = text.lines().map_while(line);
     (0..BARS)
-        .zip(lines)
-        .filter_map(|(index, (size, flags))| {
-            (flags & MEMORY != 0).then_some(Bar {
+        .zip(resources(function))
+        .filter_map(|(index, resource)| {
+            resource.is_memory().then_some(Bar {
                 index,
-                size: size?,
-                wide: flags & WIDE != 0,
-                prefetchable: flags & PREFETCHABLE != 0,
+                size: resource.size?,
+                wide: resource.flags & WIDE != 0,
+                prefetchable: resource.flags & PREFETCHABLE != 0,
+                bus_address: None,
                 resizable_to: sizes(&function.join(format!("resource{index}_resize"))),
             })
         })
         .collect()
 }
 
-/// The size and the flags of `START END FLAGS`, all hexadecimal. A BAR that isn't there is all zeroes: it has no size.
-fn line(line: &str) -> Option<(Option<ByteLen>, u64)> {
+/// All lines of the function with this directory, up to the first that isn't one.
+pub(crate) fn resources(function: &Path) -> Vec<Resource> {
+    let bytes = read_bytes(&function.join("resource"), RESOURCE_BYTES).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map_while(line).collect()
+}
+
+/// `START END FLAGS`, all hexadecimal.
+fn line(line: &str) -> Option<Resource> {
     let mut numbers = line.split(' ').map(|number| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok());
     let (start, end, flags) = (numbers.next()??, numbers.next()??, numbers.next()??);
     let size = end.checked_sub(start).filter(|&last| last > 0).and_then(|last| last.checked_add(1));
-    Some((size.map(ByteLen::new), flags))
+    Some(Resource { start: PhysAddr::new(start), size: size.map(ByteLen::new), flags })
 }
 
 /// The sizes of a resizable BAR: bit N stands for 2^N MiB (`pci_rebar_get_possible_sizes` in `drivers/pci`).
@@ -76,6 +95,7 @@ mod tests {
             size: ByteLen::new(16 << 10),
             wide: false,
             prefetchable: false,
+            bus_address: None,
             resizable_to: Vec::new(),
         };
         let memory = Bar {
@@ -83,6 +103,7 @@ mod tests {
             size: ByteLen::new(16 << 30),
             wide: true,
             prefetchable: true,
+            bus_address: None,
             resizable_to: (28..=34).map(|bit| ByteLen::new(1 << bit)).collect(),
         };
         assert_eq!(read(directory.path()), [registers, memory], "I/O ports and the ROM are no memory BARs");

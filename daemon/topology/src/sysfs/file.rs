@@ -69,7 +69,7 @@ pub(super) fn number(path: &Path) -> Result<u16, SysfsError> {
 }
 
 /// The file's first bytes, at most `limit`.
-pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, SysfsError> {
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, SysfsError> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(limit).read_to_end(&mut bytes)?;

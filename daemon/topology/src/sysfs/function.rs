@@ -41,6 +41,7 @@ pub(super) fn read(
         root,
         upstream,
         acs: configs.acs(address, &path.join("config")),
+        no_iommu_group: target(&path.join(IOMMU_GROUP)).filter(|_| is_made_up(&path)),
         details: Details::default(),
     })
 }
@@ -64,13 +65,32 @@ pub(super) fn details(path: &Path) -> Details {
         driver: target(&path.join("driver")),
         // -1 where the firmware doesn't say.
         numa_node: detail(&path.join("numa_node")),
-        iommu: target(&path.join("iommu_group"))
+        iommu: target(&path.join(IOMMU_GROUP))
+            .filter(|_| !is_made_up(path))
             .map(|number| IommuGroup { number, domain: iommu_domain(&path.join("iommu_group/type")) }),
+        vfio_device: vfio_device(&path.join("vfio-dev")),
         link: link(path),
         bars: bars::read(path),
         physical_function: target(&path.join("physfn")),
         p2pmem: p2pmem(&path.join("p2pmem")),
     }
+}
+
+/// The one entry of a function's `vfio-dev` is `vfioN`. It is there without a file below `/dev` too, and then has no `dev`
+/// (`vfio_init_device_cdev` in drivers/vfio/device_cdev.c).
+fn vfio_device(directory: &Path) -> Option<u32> {
+    let entry = std::fs::read_dir(directory).ok()?.next()?.ok()?;
+    let number = entry.file_name().to_str()?.strip_prefix("vfio")?.parse().ok();
+    number.filter(|_| entry.path().join("dev").exists())
+}
+
+/// The link to a function's IOMMU group, in its directory.
+const IOMMU_GROUP: &str = "iommu_group";
+
+/// Whether the function's group is one of vfio's, with no IOMMU behind it. Other groups hardly ever have a name.
+fn is_made_up(path: &Path) -> bool {
+    let name = path.join(IOMMU_GROUP).join("name");
+    attribute(&name, "a group's name", |name| Some(name == "vfio-noiommu")).unwrap_or(false)
 }
 
 fn iommu_domain(path: &Path) -> Option<IommuDomain> {

@@ -3,9 +3,9 @@
 //! What is read here is untrusted: reads are bounded, and where the verdict depends on it, what doesn't parse is an error
 //! that names its file. Details that don't parse are left out. A device may vanish at any moment, which is no error.
 
-mod bars;
+pub(crate) mod bars;
 mod classes;
-mod file;
+pub(crate) mod file;
 mod function;
 
 use std::{
@@ -18,7 +18,10 @@ use peermem_proto::{PciAddress, RdmaName};
 use thiserror::Error;
 
 use self::file::{names, read_bytes, unless_absent};
-use crate::{config_spaces::ConfigSpaces, cpu::Cpu, snapshot::Snapshot};
+use crate::{
+    bus_address::bus_address_of_bar, config_spaces::ConfigSpaces, cpu::Cpu, function::Function,
+    snapshot::Snapshot,
+};
 
 /// More than one processor takes in `/proc/cpuinfo`; the file as a whole grows with the number of processors.
 const CPUINFO_BYTES: u64 = 16 * 1024;
@@ -86,12 +89,27 @@ impl Snapshot {
         for (&address, function) in &mut snapshot.functions {
             function.details = function::details(&pci_directory(sysfs, address));
         }
+        bus_addresses(sysfs, &mut snapshot);
         let network = |name: &RdmaName| (name.clone(), classes::network(sysfs, name));
         snapshot.networks = snapshot.rdma.keys().map(network).collect();
         snapshot.nvme = classes::nvme(sysfs);
         snapshot.nodes = classes::nodes(sysfs);
         snapshot.dax = classes::dax(sysfs);
         Ok(snapshot)
+    }
+}
+
+/// Finds where BARs are on the bus.
+fn bus_addresses(sysfs: &Path, snapshot: &mut Snapshot) {
+    let whole = &*snapshot;
+    let of_function = |(&address, function): (&PciAddress, &Function)| {
+        let bars = function.details.bars.iter();
+        bars.map(|bar| bus_address_of_bar(sysfs, whole, address, bar.index).ok()).collect::<Vec<_>>()
+    };
+    let found: Vec<_> = whole.functions.iter().flat_map(of_function).collect();
+    let bars = snapshot.functions.values_mut().flat_map(|function| &mut function.details.bars);
+    for (bar, address) in bars.zip(found) {
+        bar.bus_address = address;
     }
 }
 

@@ -37,6 +37,7 @@ impl Machine {
             root: root.parse().unwrap(),
             upstream,
             acs,
+            no_iommu_group: None,
             details: Details::default(),
         };
         self.0.functions.insert(address, function);

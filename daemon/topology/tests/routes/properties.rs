@@ -38,7 +38,16 @@ fn any_tree() -> impl Strategy<Value = Snapshot> {
             let class = Class::new(0x060400);
             placed.push((
                 address,
-                Function { id, class, express, root, upstream, acs, details: Details::default() },
+                Function {
+                    id,
+                    class,
+                    express,
+                    root,
+                    upstream,
+                    acs,
+                    no_iommu_group: None,
+                    details: Details::default(),
+                },
             ));
         }
         Snapshot { cpu, functions: placed.into_iter().collect(), ..Snapshot::default() }
@@ -51,6 +60,7 @@ fn kind(route: &Result<Route, NoRoute>) -> &'static str {
         Ok(Route::BusAddress { acs_checked: false }) => "bus address, ACS not readable",
         Ok(Route::HostBridge { .. }) => "host bridge",
         Ok(Route::Software {}) => "software",
+        Ok(Route::Iommu {}) => "translated",
         Err(NoRoute::HostBridge(_)) => "refused",
         Err(NoRoute::Redirected { .. }) => "refused, redirected",
         Err(_) => "unknown",

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use peermem_proto::{ByteLen, PciAddress};
+use peermem_proto::{ByteLen, Initiator, PciAddress, Route};
 use peermem_topology::{
     ConfigSpaces, Dax, DeviceName, IommuDomain, IommuGroup, Link, Nvme, P2pmem, Snapshot,
 };
@@ -70,6 +70,37 @@ fn of_a_function() {
     let p2pmem =
         P2pmem { size: ByteLen::new(64 << 20), available: ByteLen::new(66_977_792), published: true };
     assert_eq!(details.p2pmem, Some(p2pmem));
+    assert_eq!(details.vfio_device, None);
+}
+
+#[test]
+fn a_functions_own_file_has_a_number_and_may_be_missing() {
+    let tree = Tree::new();
+    let drive = tree.function(DRIVE, (0x1b36, 0x0010), NVME, &express(None));
+    write(&drive, &[("vfio-dev/vfio12/uevent", "")]);
+    let vfio_device = || read(&tree).functions[&at("0000:01:00.0")].details.vfio_device;
+    assert_eq!(vfio_device(), None, "no file below /dev");
+    write(&drive, &[("vfio-dev/vfio12/dev", "511:12")]);
+    assert_eq!(vfio_device(), Some(12));
+}
+
+#[test]
+fn a_group_that_vfio_made_up_is_no_iommu_s() {
+    let tree = Tree::new();
+    let drive = tree.function(DRIVE, (0x1b36, 0x0010), NVME, &express(None));
+    write(&drive, &[("iommu_group/name", "vfio-noiommu")]);
+    fs::rename(drive.join("iommu_group"), tree.sysfs().join("3")).unwrap();
+    symlink("../../../../3", drive.join("iommu_group")).unwrap();
+    let snapshot = read(&tree);
+    let function = &snapshot.functions[&at("0000:01:00.0")];
+    assert_eq!((function.no_iommu_group, function.details.iommu), (Some(3), None));
+    // What no IOMMU translates goes the way that the kernel would judge by; what one translates doesn't.
+    let initiator = Initiator::Vfio(at("0000:01:00.0"));
+    assert!(!matches!(snapshot.route(at("0000:01:00.0"), &initiator), Ok(Route::Iommu {})));
+    fs::write(tree.sysfs().join("3/name"), "another\n").unwrap();
+    let snapshot = read(&tree);
+    assert_eq!(snapshot.functions[&at("0000:01:00.0")].no_iommu_group, None);
+    assert_eq!(snapshot.route(at("0000:01:00.0"), &initiator), Ok(Route::Iommu {}));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) fn initiator(snapshot: &Snapshot, text: &str) -> Result<Initiator, Us
 pub(super) fn label(snapshot: &Snapshot, initiator: &Initiator) -> String {
     match initiator {
         Initiator::Rdma(name) => name.to_string(),
-        Initiator::Pci(address) => {
+        Initiator::Pci(address) | Initiator::Vfio(address) => {
             snapshot.names_at(*address).first().map_or_else(|| address.to_string(), ToString::to_string)
         }
         Initiator::Emulated => initiator.to_string(),

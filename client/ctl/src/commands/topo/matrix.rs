@@ -110,6 +110,7 @@ pub(super) fn cell(report: &PathReport) -> String {
             "HB numa"
         }
         Verdict::Accepted(Route::HostBridge { .. }) => "HB",
+        Verdict::Accepted(Route::Iommu {}) => "IOMMU",
         Verdict::Accepted(Route::Software {}) => "CPU",
         Verdict::Refused(NoRoute::HostBridge(_)) => "X hb",
         Verdict::Refused(NoRoute::Redirected { .. }) => "X acs",

@@ -5,7 +5,7 @@ mod hierarchy;
 mod matrix;
 pub(super) mod pair;
 mod source;
-mod svg;
+pub(super) mod svg;
 mod tree;
 mod words;
 

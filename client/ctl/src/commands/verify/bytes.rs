@@ -11,7 +11,7 @@ const CHUNK: usize = 64 * 1024;
 const GUARD: usize = 4096;
 
 /// Memory that can be filled and compared.
-pub(super) trait Place {
+pub(in crate::commands) trait Place {
     /// How many bytes it has.
     fn size(&self) -> usize;
     /// Copies `bytes` in.
@@ -36,7 +36,7 @@ impl Place for Mapping {
 
 /// Where memory isn't as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wrong {
+pub(in crate::commands) struct Wrong {
     /// The first wrong byte's offset.
     pub(super) first: usize,
     /// How many bytes are wrong.
@@ -44,7 +44,7 @@ pub(super) struct Wrong {
 }
 
 /// Fills the first `length` bytes of `place`, and the guard after them, with the pattern of `seed`.
-pub(super) fn fill(place: &impl Place, seed: u64, length: usize) -> Result<()> {
+pub(in crate::commands) fn fill(place: &impl Place, seed: u64, length: usize) -> Result<()> {
     let mut chunk = vec![0; CHUNK];
     for (offset, size) in chunks(0, guarded(place, length)) {
         let chunk = &mut chunk[..size];
@@ -56,7 +56,12 @@ pub(super) fn fill(place: &impl Place, seed: u64, length: usize) -> Result<()> {
 
 /// Compares the first `length` bytes of `place` with the pattern of `seed`, and the guard after them with that of
 /// `before`, which was there before the transfer.
-pub(super) fn compare(place: &impl Place, seed: u64, length: usize, before: u64) -> Result<Option<Wrong>> {
+pub(in crate::commands) fn compare(
+    place: &impl Place,
+    seed: u64,
+    length: usize,
+    before: u64,
+) -> Result<Option<Wrong>> {
     let (mut found, mut expected) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut wrong: Option<Wrong> = None;
     let end = guarded(place, length);

@@ -43,7 +43,7 @@ impl Mover for RdmaMover {
 }
 
 /// The first `length` bytes of `region`.
-pub(super) fn front(region: &Arc<MemoryRegion>, length: ByteLen) -> Result<MrSlice> {
+pub(in crate::commands) fn front(region: &Arc<MemoryRegion>, length: ByteLen) -> Result<MrSlice> {
     let range = ByteRange::new(ByteLen::ZERO, length).context("a length beyond the address space")?;
     Ok(region.slice(range)?)
 }
@@ -113,7 +113,7 @@ fn one(
     }
 }
 
-fn ask(stream: &TcpStream, request: &Request) -> Result<Option<Wrong>> {
+pub(in crate::commands) fn ask(stream: &TcpStream, request: &Request) -> Result<Option<Wrong>> {
     exchange::send(stream, request, deadline())?;
     match exchange::receive(stream, deadline()).context("the other end is gone")? {
         Answer::Done { wrong } => Ok(wrong),
@@ -125,7 +125,12 @@ fn ask(stream: &TcpStream, request: &Request) -> Result<Option<Wrong>> {
 mod tests {
     use std::{net::TcpListener, thread};
 
-    use super::{super::bytes::tests::Plain, super::serve::serve, *};
+    use peermem::rdma::Waiting;
+
+    use super::{
+        super::{bytes::tests::Plain, receive::Receive, serve::serve},
+        *,
+    };
 
     const SIZE: usize = 3 << 20;
 
@@ -148,12 +153,25 @@ mod tests {
         }
     }
 
+    /// Nothing is sent here.
+    struct Nobody;
+
+    impl Receive for Nobody {
+        fn open(&mut self, _: &TcpStream) -> Result<()> {
+            bail!("unexpected")
+        }
+
+        fn receive(&mut self, _: bool, _: Waiting) -> Result<()> {
+            bail!("unexpected")
+        }
+    }
+
     fn verify(spoil: fn(u64, &mut Vec<u8>)) -> Vec<Transfer> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let there = Arc::new(Plain::new(SIZE));
         let serving = {
             let (address, there) = (listener.local_addr().unwrap(), Arc::clone(&there));
-            thread::spawn(move || serve(&TcpStream::connect(address).unwrap(), &*there).unwrap())
+            thread::spawn(move || serve(&TcpStream::connect(address).unwrap(), &*there, &mut Nobody).unwrap())
         };
         let here = Arc::new(Plain::new(SIZE));
         let mut copier = Copier { here: Arc::clone(&here), there, spoil };

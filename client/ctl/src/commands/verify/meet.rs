@@ -45,9 +45,7 @@ impl Meeting {
     pub(super) fn meet(self) -> Result<TcpStream> {
         let stream = match self {
             Self::Listening(listener) => listener.accept()?.0,
-            Self::Calling(address) => {
-                call(&address).with_context(|| format!("can't connect to {address}"))?
-            }
+            Self::Calling(address) => return call(&address),
         };
         // Small messages go back and forth.
         stream.set_nodelay(true)?;
@@ -55,7 +53,14 @@ impl Meeting {
     }
 }
 
-fn call(address: &str) -> io::Result<TcpStream> {
+/// Connects to the end that listens at `address`, and waits for it if it doesn't yet.
+pub(in crate::commands) fn call(address: &str) -> Result<TcpStream> {
+    let stream = try_for_a_while(address).with_context(|| format!("can't connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn try_for_a_while(address: &str) -> io::Result<TcpStream> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match TcpStream::connect(address) {

@@ -15,7 +15,7 @@ use crate::{
 
 /// One transfer and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Transfer {
+pub(in crate::commands) struct Transfer {
     pub(super) operation: OperationName,
     pub(super) bytes: u64,
     /// Absent when every byte was right.
@@ -25,7 +25,7 @@ pub(super) struct Transfer {
 /// [`Operation`], seen from the connecting end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OperationName {
+pub(in crate::commands) enum OperationName {
     Write,
     Read,
 }

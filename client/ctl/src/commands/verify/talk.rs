@@ -18,39 +18,48 @@ use super::{bytes::Wrong, report::Transfer};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// When a step that begins now must be done.
-pub(super) fn deadline() -> Instant {
+pub(in crate::commands) fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }
 
 /// What each end tells the other about its memory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Introduction {
-    pub(super) region: RegionName,
-    pub(super) method: Method,
-    pub(super) paths: Vec<Path>,
-    pub(super) emulated: bool,
-    pub(super) length: ByteLen,
-    pub(super) remote: RemoteRegion,
+pub(in crate::commands) struct Introduction {
+    pub(in crate::commands) region: RegionName,
+    pub(in crate::commands) method: Method,
+    pub(in crate::commands) paths: Vec<Path>,
+    pub(in crate::commands) emulated: bool,
+    pub(in crate::commands) length: ByteLen,
+    pub(in crate::commands) remote: RemoteRegion,
 }
 
 /// What the driving end wants of the serving one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Request {
+pub(in crate::commands) enum Request {
     /// Fill the front of your memory.
     Fill { seed: u64, length: usize },
     /// Compare it.
     Compare { seed: u64, length: usize, before: u64 },
+    /// Post receives, and tell of them once you have answered.
+    PostReceives,
+    /// Take what I send until an empty message comes; you answer before it begins.
+    Receive {
+        /// Send each back.
+        answer: bool,
+        /// Wait by polling.
+        poll: bool,
+    },
     /// It went wrong here.
     GiveUp { why: String },
     /// That was all, with these results.
     Done { transfers: Vec<Transfer> },
 }
 
-/// What the serving end answers to [`Request::Fill`] and [`Request::Compare`].
+/// What the serving end answers to all but the last request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(in crate::commands) enum Answer {
     /// It is done; `wrong` is what a comparison found.
     Done { wrong: Option<Wrong> },
     /// It failed.

@@ -1,7 +1,7 @@
 //! The hierarchy as a picture: root buses on the left, devices on the right, one box a function.
 
 mod layout;
-mod text;
+pub(in crate::commands) mod text;
 
 use std::collections::BTreeSet;
 

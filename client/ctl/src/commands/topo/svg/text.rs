@@ -18,7 +18,7 @@ pub(super) fn element(x: usize, y: usize, class: &str, text: &str) -> String {
 }
 
 /// For XML, in which other control characters than the end of a line can't even be escaped.
-pub(super) fn escape(text: &str) -> String {
+pub(in crate::commands) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

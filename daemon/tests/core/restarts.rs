@@ -1,0 +1,166 @@
+//! What a restart leaves of leases and regions.
+
+use peermem_proto::{Event, LeaseEnd, LeaseId, LeaseState, Refusal};
+use peermemd::core::{Effect, Input, RegionSpec, SessionId};
+
+use crate::support::{Core, LIMITS, client, pool, request, window};
+
+fn core() -> (Core, SessionId) {
+    let mut core = Core::new();
+    core.step(Input::RegionFound(pool("pool", 8)));
+    let session = core.connect(client(1000, 1));
+    (core, session)
+}
+
+fn endings(effects: &[Effect]) -> Vec<(LeaseId, LeaseEnd)> {
+    let endings = effects.iter().filter_map(|effect| match effect {
+        Effect::Announce(Event::LeaseEnded { lease, reason }) => Some((lease.id, *reason)),
+        _ => None,
+    });
+    endings.collect()
+}
+
+#[test]
+fn a_client_that_comes_back_finds_its_leases_as_they_were() {
+    let (mut core, session) = core();
+    let plain = core.map(session, request("pool", 1)).unwrap();
+    let timed = core.map(session, request("pool", 2).for_secs(100)).unwrap();
+    let revoked = core.map(session, request("pool", 1)).unwrap();
+    let root = core.connect(client(0, 9));
+    core.answer(|ticket| Input::Revoke(root, ticket, revoked.id)).unwrap();
+    let before = core.lease(revoked.id).unwrap().state;
+
+    let (mut core, effects) = core.restarted(vec![pool("pool", 8)], |_| true);
+    assert!(endings(&effects).is_empty());
+    assert_eq!((core.broker.waiting_count(), core.free("pool")), (3, 4));
+    let session = core.connect(client(1000, 1));
+    assert!(matches!(core.unmap(session, plain.id), Err(Refusal::NotYours { .. })), "it must resume first");
+    let ids = [plain.id, timed.id, revoked.id];
+    let lost = core.resume(session, &ids, &[]);
+    assert!(lost.lost_leases.is_empty(), "{lost:?}");
+    assert_eq!(core.lease(plain.id), Some(&plain));
+    assert_eq!(core.lease(timed.id), Some(&timed));
+    assert_eq!(core.lease(revoked.id).unwrap().state, before);
+    assert!(core.resume(session, &ids, &[]).lost_leases.is_empty(), "twice is once");
+    core.pass(LIMITS.resume_grace.as_secs());
+    assert_eq!(core.broker.leases().count(), 3);
+    let late = core.pass(100);
+    assert!(
+        late.iter().any(|effect| matches!(effect, Effect::Announce(Event::LeaseOverdue { .. }))),
+        "{late:?}"
+    );
+    assert!(matches!(core.lease(timed.id).unwrap().state, LeaseState::Revoked { .. }), "its time goes on");
+}
+
+#[test]
+fn numbers_are_never_given_twice() {
+    let (mut core, session) = core();
+    let ended = core.map(session, request("pool", 1)).unwrap();
+    core.unmap(session, ended.id).unwrap();
+    let (mut core, _) = core.restarted(vec![pool("pool", 8)], |_| true);
+    // Once more, out of the snapshot alone.
+    let (mut core, _) = {
+        core.step(Input::Tick);
+        core.restarted(vec![pool("pool", 8)], |_| true)
+    };
+    let session = core.connect(client(1000, 1));
+    assert!(core.map(session, request("pool", 1)).unwrap().id > ended.id);
+}
+
+#[test]
+fn who_does_not_come_back_in_time_has_lost_its_leases() {
+    let (mut core, session) = core();
+    let lease = core.map(session, request("pool", 1)).unwrap().id;
+    let (mut core, _) = core.restarted(vec![pool("pool", 8)], |_| true);
+    assert!(endings(&core.pass(LIMITS.resume_grace.as_secs() - 1)).is_empty());
+    assert_eq!(endings(&core.pass(1)), [(lease, LeaseEnd::NotResumed)]);
+    let session = core.connect(client(1000, 1));
+    assert_eq!(core.resume(session, &[lease], &[]).lost_leases, [lease]);
+}
+
+#[test]
+fn the_dead_lose_theirs_at_once() {
+    let (mut core, session) = core();
+    let other = core.connect(client(1000, 2));
+    let [dead, dies] =
+        [core.map(session, request("pool", 1)).unwrap().id, core.map(other, request("pool", 1)).unwrap().id];
+    let (mut core, effects) = core.restarted(vec![pool("pool", 8)], |client| client.owner.pid != 1);
+    assert_eq!(endings(&effects), [(dead, LeaseEnd::OwnerGone)]);
+    assert_eq!(endings(&core.step(Input::Died(client(1000, 2)))), [(dies, LeaseEnd::OwnerGone)]);
+}
+
+#[test]
+fn nobody_else_can_resume_a_lease() {
+    let (mut core, session) = core();
+    let lease = core.map(session, request("pool", 1)).unwrap().id;
+    let (mut core, _) = core.restarted(vec![pool("pool", 8)], |_| true);
+    let mut reused = client(1000, 1);
+    reused.process = Some(77);
+    for impostor in [client(1000, 2), client(2000, 1), client(0, 3), reused] {
+        let session = core.connect(impostor.clone());
+        assert_eq!(core.resume(session, &[lease], &[]).lost_leases, [lease], "{impostor:?}");
+    }
+    // Of another table of leases, even the owner has none.
+    let session = core.connect(client(1000, 1));
+    let elsewhere =
+        peermem_proto::call::Resume { instance: "another".to_owned(), leases: vec![lease], regions: vec![] };
+    let answer = core.answer(|ticket| Input::Resume(session, ticket, elsewhere));
+    assert!(
+        matches!(&answer, Ok(peermemd::core::Answer::Resumed(reply)) if reply.lost_leases == [lease]),
+        "{answer:?}"
+    );
+    assert!(core.resume(session, &[lease], &[]).lost_leases.is_empty());
+}
+
+#[test]
+fn a_region_that_is_another_one_now_has_no_leases() {
+    let (mut core, session) = core();
+    let lease = core.map(session, request("pool", 1)).unwrap();
+    let plugged_again = RegionSpec { incarnation: 5, ..pool("pool", 8) };
+    let (core, effects) = core.restarted(vec![plugged_again], |_| true);
+    assert_eq!(endings(&effects), [(lease.id, LeaseEnd::RegionGone)]);
+    assert!(core.broker.regions().next().unwrap().generation > lease.generation);
+    let (_, effects) = self::core().0.restarted(vec![], |_| true);
+    assert!(effects.is_empty());
+}
+
+#[test]
+fn a_registered_region_waits_for_its_owner_with_the_leases_in_it() {
+    let (mut core, user) = core();
+    let owner = core.connect(client(1000, 2));
+    core.answer(|ticket| Input::Register(owner, ticket, window("gpu", 4))).unwrap();
+    let lease = core.map(user, request("gpu", 4)).unwrap().id;
+    let regions = vec![pool("pool", 8), window("gpu", 4)];
+
+    let (mut back, _) = core.restarted(regions.clone(), |_| true);
+    let [user, owner] = [back.connect(client(1000, 1)), back.connect(client(1000, 2))];
+    assert_eq!(back.resume(user, &[lease], &["gpu"]).lost_regions.len(), 1, "the user owns no region");
+    assert!(back.resume(owner, &[], &["gpu"]).lost_regions.is_empty());
+    back.pass(100);
+    assert!(back.lease(lease).is_some());
+    back.answer(|ticket| Input::Unregister(owner, ticket, "gpu".parse().unwrap())).unwrap();
+
+    let (mut absent, _) = core.restarted(regions.clone(), |_| true);
+    let user = absent.connect(client(1000, 1));
+    absent.resume(user, &[lease], &[]);
+    let ended = absent.pass(100);
+    assert_eq!(endings(&ended), [(lease, LeaseEnd::RegionGone)]);
+    assert!(ended.contains(&Effect::Close("gpu".parse().unwrap())));
+
+    let (dead, effects) = core.restarted(regions, |client| client.owner.pid != 2);
+    assert_eq!(endings(&effects), [(lease, LeaseEnd::RegionGone)]);
+    assert!(effects.contains(&Effect::Close("gpu".parse().unwrap())));
+    assert_eq!(dead.broker.region_count(), 1);
+}
+
+#[test]
+fn a_daemon_that_goes_resumes_nothing() {
+    let (mut core, session) = core();
+    let lease = core.map(session, request("pool", 1)).unwrap().id;
+    core.step(Input::Drain);
+    let early = core.connect(client(1000, 1));
+    let resume =
+        peermem_proto::call::Resume { instance: "instance".to_owned(), leases: vec![lease], regions: vec![] };
+    let answer = core.answer(|ticket| Input::Resume(early, ticket, resume));
+    assert_eq!(answer, Err(Refusal::Draining {}), "it was told that its lease is lost");
+}
