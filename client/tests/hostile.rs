@@ -10,12 +10,15 @@ use peermem_wire::{MAX_FDS, MAX_MESSAGE};
 use serde_json::json;
 use support::{Daemon, Peer, granted, lease, map, memory};
 
+/// How long the clients wait for an answer: longer than any that comes takes, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What came of a mapping that was asked for, and of a call made after it.
 type Outcome = (CallFailed, Result<(), CallFailed>);
 
 fn blocking(socket: &Path) -> Outcome {
     let client = Client::connect_to(socket).unwrap();
-    client.set_timeout(Duration::from_millis(300));
+    client.set_timeout(PATIENCE);
     client.set_patience(Duration::ZERO);
     (client.map(&map(4096)).map(|_| ()).unwrap_err(), client.status().map(|_| ()))
 }
@@ -24,7 +27,7 @@ fn yielding(socket: &Path) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = peermem::aio::Client::connect_to(socket).await.unwrap();
-        client.set_timeout(Duration::from_millis(300)).await;
+        client.set_timeout(PATIENCE).await;
         client.set_patience(Duration::ZERO).await;
         (client.map(&map(4096)).await.map(|_| ()).unwrap_err(), client.status().await.map(|_| ()))
     })
@@ -135,7 +138,7 @@ fn a_reply_without_an_end() {
 
 #[test]
 fn silence() {
-    both(|_| {}, |t| matches!(t, Trouble::TimedOut { after } if *after == Duration::from_millis(300)));
+    both(|_| {}, |t| matches!(t, Trouble::TimedOut { after } if *after == PATIENCE));
 }
 
 #[test]

@@ -178,13 +178,14 @@ fn events_come_as_they_happen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_wait_loses_no_event() {
-    let daemon = Daemon::serving(2, |peer, turn| {
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    let daemon = Daemon::serving(2, move |peer, turn| {
         peer.greet();
         if turn == 1 {
             peer.expect("Watch");
             peer.stream(json!({}));
             peer.raw(b"{\"continues\":true,\"parameters\":{\"event\":");
-            thread::sleep(std::time::Duration::from_millis(200));
+            goes_on.recv().unwrap();
             peer.raw(b"{\"kind\":\"region_gone\",\"name\":\"a\"}}}\0");
         }
     });
@@ -192,6 +193,7 @@ async fn a_dropped_wait_loses_no_event() {
     let mut watch = client.watch().await.unwrap();
     let too_short = tokio::time::timeout(std::time::Duration::from_millis(50), watch.next()).await;
     assert!(too_short.is_err(), "{too_short:?}");
+    go_on.send(()).unwrap();
     assert!(matches!(watch.next().await, Some(Ok(Event::RegionGone { .. }))));
 }
 

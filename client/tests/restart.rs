@@ -72,7 +72,7 @@ fn a_hundred_leases_outlive_the_daemon_while_their_memory_is_used() {
 
 #[test]
 fn an_idle_client_comes_back_by_itself() {
-    let mut daemon = Daemon::with_config("[leases]\nresume_grace_secs = 3\n");
+    let mut daemon = Daemon::with_config("[leases]\nresume_grace_secs = 5\n");
     let client = Client::connect_to(&daemon.socket).unwrap();
     let held = leases(&client, 3);
     for by in [Signal::KILL, Signal::TERM] {
@@ -82,7 +82,7 @@ fn an_idle_client_comes_back_by_itself() {
         daemon.start_again();
         eventually("the leases are resumed", || counted(&daemon) == (3, 0));
     }
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(6));
     assert_eq!(counted(&daemon), (3, 0), "after the grace period");
     assert!(held.iter().all(|lease| !lease.is_lost()));
 }
@@ -159,7 +159,7 @@ fn calls_wait_for_the_daemon_within_bounds_and_find_it_later() {
 
 #[test]
 fn a_lease_dropped_while_the_daemon_is_away_waits_for_nothing() {
-    let mut daemon = Daemon::with_config("[leases]\nresume_grace_secs = 1\n");
+    let mut daemon = Daemon::with_config("[leases]\nresume_grace_secs = 5\n");
     let client = Client::connect_to(&daemon.socket).unwrap();
     let mut held = leases(&client, 2);
     daemon.end(Signal::KILL);

@@ -34,17 +34,18 @@ fn a_lease_is_renewed_or_expires_and_is_overdue_until_it_is_given_back() {
     let (mut client, mut watcher) = (daemon.connect(), daemon.connect());
     events(&mut watcher);
     let mut request = map_request(4096);
-    request["lease_secs"] = json!(1);
+    // Time enough to renew it, however busy the machine.
+    request["lease_secs"] = json!(3);
     let (reply, _memory) = client.call_with("Map", request, vec![]);
     let lease = reply["parameters"]["lease"].clone();
     let first = lease["expires_at"].as_u64().unwrap();
-    let renewed = client.call("Renew", json!({ "lease": lease["id"], "lease_secs": 2 }));
+    let began = Instant::now();
+    let renewed = client.call("Renew", json!({ "lease": lease["id"], "lease_secs": 4 }));
     assert!(renewed["parameters"]["lease"]["expires_at"].as_u64().unwrap() > first, "{renewed}");
     assert_eq!(next(&mut watcher, "lease_renewed")["lease"]["id"], lease["id"]);
-    let began = Instant::now();
     let revoked = next(&mut watcher, "lease_revoked");
     assert_eq!(revoked["lease"]["state"]["reason"], "expired", "{revoked}");
-    assert!(began.elapsed() > Duration::from_secs(1), "it expired at its first time");
+    assert!(began.elapsed() > Duration::from_millis(3500), "it expired at its first time");
     assert_eq!(next(&mut watcher, "lease_overdue")["lease"]["state"]["overdue"], true);
     assert_eq!(client.call("GetStatus", json!({}))["parameters"]["overdue"], 1);
     let refused = client.call("Renew", json!({ "lease": lease["id"] }));
@@ -163,8 +164,8 @@ fn a_user_may_watch_only_so_often_and_ask_only_so_fast() {
         began.elapsed()
     );
     assert!(daemon.metric("peermem_requests_delayed_total") > Some(0.0));
-    // Root isn't bound.
+    // Root isn't bound, or it would take a minute.
     let (mut root, began) = (daemon.connect(), Instant::now());
-    (0..40).for_each(|_| root.assert_alive());
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    (0..1200).for_each(|_| root.assert_alive());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 }

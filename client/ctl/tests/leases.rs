@@ -58,13 +58,14 @@ fn a_revoked_lease_is_given_back_with_the_reason() {
 #[test]
 fn a_lease_that_expires_is_renewed_unless_that_is_not_wanted() {
     let daemon = Daemon::start();
-    let (_renewed, lease) = daemon.holding(&["--lease-secs", "2"]);
-    let (left_alone, _) = daemon.holding(&["--lease-secs", "2", "--no-renew"]);
+    let (_renewed, lease) = daemon.holding(&["--lease-secs", "5"]);
+    let (left_alone, _) = daemon.holding(&["--lease-secs", "5", "--no-renew"]);
     let table = daemon.text(&["leases"]);
     assert!(table.contains("expires") && !table.contains("state"), "{table}");
     let (exit, _, message) = left_alone.failure();
     assert_eq!(exit, 7, "{message}");
     assert!(message.contains("expired"), "{message}");
+    // By now the other one would have expired too.
     thread::sleep(Duration::from_secs(2));
     let [still] = &daemon.leases()[..] else { panic!("one lease was expected") };
     assert_eq!((still.id, still.state), (lease.id, LeaseState::Active {}));

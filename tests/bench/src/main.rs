@@ -20,6 +20,7 @@ mod stats;
 mod steady;
 mod transfers;
 mod vram;
+mod wait;
 
 use anyhow::Result;
 use clap::Parser;

@@ -3,15 +3,14 @@
 use std::{
     fs,
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use peermem::Client;
 use peermem_bench::{Goal, Row};
 
-use crate::ctl;
+use crate::{ctl, wait::until};
 
 /// How long it is watched.
 const WATCHED: Duration = Duration::from_secs(10);
@@ -27,12 +26,12 @@ pub(crate) fn run() -> Result<()> {
         let mut command = ctl::bench("write", &["--sizes=64KiB", "--duration=30"])?;
         clients.push(Transferring(command.stdout(Stdio::null()).spawn()?));
     }
-    wait("the clients lease", || Ok(Client::connect()?.leases()?.len() >= LEASES))?;
+    until("the clients lease", SETTLED, || Ok(Client::connect()?.leases()?.len() >= LEASES))?;
     let pid =
         ctl::succeed(Command::new("systemctl").args(["show", "--value", "--property=MainPID", "peermemd"]))?;
     // The threads that zeroed memory for the leases end when they have had nothing to do for 10 s.
     let threads = format!("/proc/{}/task", pid.trim());
-    wait("the daemon is at rest", || Ok(fs::read_dir(&threads)?.count() == 1))?;
+    until("the daemon is at rest", SETTLED, || Ok(fs::read_dir(&threads)?.count() == 1))?;
 
     let trace = std::env::temp_dir().join("peermemd.strace");
     let mut strace = Command::new("timeout");
@@ -53,15 +52,6 @@ pub(crate) fn run() -> Result<()> {
     Row::new("system calls of the daemon in 10 s, two clients transferring", count, "calls")
         .goal(Goal::AtMost(0.0))
         .print();
-    Ok(())
-}
-
-fn wait(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + SETTLED;
-    while !holds()? {
-        ensure!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(100));
-    }
     Ok(())
 }
 

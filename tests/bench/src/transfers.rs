@@ -5,23 +5,25 @@ use std::{
     fs,
     io::{Read, Seek},
     process::{Child, Command},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use peermem_bench::{Goal, Row};
 
 use crate::{
     ctl::{self, DEPTH},
     stats::median,
+    wait::until,
 };
 
 const SIZES: [u64; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 /// How often each size is measured by either.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const PORT: u16 = 18515;
+/// Longer than it takes until perftest can begin.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Perftest's programs for `operation`, and what its latency is.
 fn programs(operation: Operation) -> (&'static str, &'static str, &'static str) {
@@ -49,13 +51,27 @@ pub(crate) fn run(operation: Operation) -> Result<()> {
     for size in SIZES {
         let [mut rates, mut their_rates, mut times, mut their_times] = [const { Vec::new() }; 4];
         let sizes = format!("--sizes={size}");
-        for _ in 0..ROUNDS {
+        let mut ours = || -> Result<()> {
             for measured in ctl::measure(name, &["--poll", &sizes])? {
                 rates.push(measured.bytes_per_second / 1e6);
                 times.push(measured.latency_ns.p50 as f64 / 1e3);
             }
+            Ok(())
+        };
+        let mut theirs = || -> Result<()> {
             their_rates.push(perftest(bandwidth, size)?);
             their_times.push(perftest(latency, size)?);
+            Ok(())
+        };
+        for round in 0..ROUNDS {
+            // A machine that gets slower and slower is neither's advantage.
+            if round % 2 == 0 {
+                ours()?;
+                theirs()?;
+            } else {
+                theirs()?;
+                ours()?;
+            }
         }
         Row::new(format!("{name}, {} KiB", size >> 10), median(rates), "MB/s")
             .against(bandwidth, median(their_rates))
@@ -85,9 +101,12 @@ fn run_perftest(program: &str, size: u64) -> Result<f64> {
     let [from, to] = ctl::buffers()?;
     let command = |region: &peermem::proto::Region| -> Result<Command> {
         let device = region.device.context("a drive's buffer has an owner")?;
+        let pool = format!("/sys/bus/pci/devices/{device}/p2pmem");
+        // It takes a buffer of two messages.
+        wait_for_memory(&pool, 2 * size)?;
         let mut command = Command::new(program);
         command.args(["--ib-dev=rxe0", "--odp", "--CPU-freq", &format!("--port={PORT}")]);
-        command.arg(format!("--mmap=/sys/bus/pci/devices/{device}/p2pmem/allocate"));
+        command.arg(format!("--mmap={pool}/allocate"));
         command.arg(format!("--size={size}"));
         if program.ends_with("_bw") {
             // By time, as ours: a few iterations would be measured from the first page fault on.
@@ -128,19 +147,21 @@ impl Drop for Server {
     }
 }
 
+/// Waits until the pool has that much for programs without leases: after a lease has ended, the daemon takes all of it and zeroes it.
+fn wait_for_memory(pool: &str, bytes: u64) -> Result<()> {
+    let available = format!("{pool}/available");
+    until(&format!("{pool} has {bytes} bytes for programs without leases"), PATIENCE, || {
+        Ok(fs::read_to_string(&available)?.trim().parse::<u64>()? >= bytes)
+    })
+}
+
 fn wait_for_listener() -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
     let suffix = format!(":{PORT:04X}");
-    loop {
+    until("perftest listens", PATIENCE, || {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-        let listens = tables.iter().flatten().flat_map(|table| table.lines()).any(|line| {
+        Ok(tables.iter().flatten().flat_map(|table| table.lines()).any(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
             fields.get(1).is_some_and(|local| local.ends_with(&suffix)) && fields.get(3) == Some(&"0A")
-        });
-        if listens {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "perftest doesn't listen");
-        thread::sleep(Duration::from_millis(20));
-    }
+        }))
+    })
 }

@@ -255,16 +255,16 @@ fn peers_of_another_version_or_none_are_refused() {
     let pd = ProtectionDomain::new(&device()).unwrap();
     let newer = br#"{"version":7,"path":"quantum"}"#;
     let length = u32::try_from(newer.len()).unwrap().to_be_bytes();
-    for (bytes, expected) in [
-        ([&length[..], newer].concat(), "version 7"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "announced a message"),
-        (Vec::new(), "deadline"),
+    let none = Instant::now() + Duration::from_secs(2);
+    for (bytes, expected, deadline) in [
+        (Vec::new(), "deadline", none),
+        ([&length[..], newer].concat(), "version 7", soon()),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "announced a message", soon()),
     ] {
         let [near, mut far] = streams();
         far.write_all(&bytes).unwrap();
         let prepared = PreparedEndpoint::new(&pd, EndpointConfig::default()).unwrap();
-        let error: EndpointError =
-            prepared.connect(&near, Instant::now() + Duration::from_secs(2)).unwrap_err();
+        let error: EndpointError = prepared.connect(&near, deadline).unwrap_err();
         assert!(in_words(&error).contains(expected), "{}", in_words(&error));
     }
 }
