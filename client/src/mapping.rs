@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use peermem_proto::{ByteLen, Method};
@@ -186,8 +186,9 @@ impl Mapping {
 }
 
 /// While the daemon takes back what other leases had, it may have the lease's own bytes for a moment.
-const POOL_PATIENCE: Duration = Duration::from_secs(2);
 const POOL_PAUSE: Duration = Duration::from_millis(10);
+/// About 2 s. Counted, since a process that was kept from running has waited for nothing.
+const POOL_TRIES: u32 = 200;
 
 fn map_in_time(
     fd: BorrowedFd<'_>,
@@ -195,12 +196,11 @@ fn map_in_time(
     length: ByteLen,
     method: Method,
 ) -> Result<Memory, MemoryError> {
-    let began = Instant::now();
+    let mut tries = 0;
     loop {
         match Memory::shared(fd, offset.get(), length) {
-            Err(MemoryError::Map { source, .. })
-                if is_empty_pool(source, method) && began.elapsed() < POOL_PATIENCE =>
-            {
+            Err(MemoryError::Map { source, .. }) if is_empty_pool(source, method) && tries < POOL_TRIES => {
+                tries += 1;
                 thread::sleep(POOL_PAUSE);
             }
             mapped => return mapped,

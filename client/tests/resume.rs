@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use peermem::{CallFailed, Client, Holding, Lease, Trouble, proto::LeaseId};
+use peermem::{CallFailed, Client, ConnectError, Holding, Lease, Trouble, proto::LeaseId};
 use serde_json::json;
 use support::{Daemon, Peer, granted, map, memory};
 
@@ -105,6 +105,33 @@ fn a_daemon_that_is_stopping_again_is_waited_for() {
 }
 
 #[test]
+fn a_daemon_that_stops_before_it_greets_is_followed_by_another() {
+    let daemon = Daemon::serving(3, |peer, turn| match turn {
+        0 => peer.hang_up(),
+        1 => {
+            peer.expect("Hello");
+            peer.hang_up();
+        }
+        _ => {
+            peer.greet();
+            peer.expect("GetStatus");
+            peer.refuse("Draining", json!({}));
+        }
+    });
+    let client = Client::connect_to(&daemon.socket).unwrap();
+    assert!(matches!(client.status(), Err(CallFailed::Answered(_))));
+}
+
+#[test]
+fn a_daemon_that_greets_nobody_is_given_up() {
+    let daemon = Daemon::serving(3, |peer, _| peer.hang_up());
+    match Client::connect_to(&daemon.socket) {
+        Err(ConnectError::Greeting { source: CallFailed::Lost(_), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_resumption_without_an_answer_leaves_the_connection_in_doubt() {
     let daemon = Daemon::serving(2, |peer, turn| {
         if turn == 0 {
@@ -116,7 +143,7 @@ fn a_resumption_without_an_answer_leaves_the_connection_in_doubt() {
         assert!(peer.next_call().is_none());
     });
     let (client, lease) = leasing(&daemon);
-    client.set_timeout(Duration::from_secs(2));
+    client.set_timeout(Duration::from_secs(6));
     assert!(matches!(trouble(lease.renew(None)), Trouble::GivenUp { .. }));
     assert!(matches!(trouble(client.status()), Trouble::GivenUp { .. }));
     drop((lease, client));

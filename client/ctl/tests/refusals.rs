@@ -135,7 +135,8 @@ fn a_daemon_that_hangs_up() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).unwrap();
-    let hanging_up = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    // Each time: a client greets the one that comes next.
+    let hanging_up = std::thread::spawn(move || (0..3).for_each(|_| drop(listener.accept().unwrap())));
     let (exit, code, message) = failure(&support::ctl(&socket).args(["--json", "status"]).output().unwrap());
     assert_eq!((exit, code.as_str()), (3, "unreachable"), "{message}");
     assert!(message.contains("peermemd closed it"), "{message}");

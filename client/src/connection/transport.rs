@@ -41,17 +41,27 @@ pub(super) trait Transport: Sized + Send {
     /// Waits.
     fn sleep(delay: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Connects to the socket at `path`, and agrees on the protocol. Brings the name of the daemon's table of leases.
+    /// Connects to the socket at `path`, and agrees on the protocol. Brings the name of the daemon's table of leases. A daemon that stops
+    /// meanwhile is left for the one that comes after it.
     fn open(
         path: &Path,
         timeout: Duration,
     ) -> impl Future<Output = Result<(Self, String), ConnectError>> + Send {
+        /// More daemons one after the other would be one that dies of greetings.
+        const DAEMONS: u32 = 3;
         async move {
-            let mut transport = Self::connect(path, timeout).await?;
-            let answer =
-                transport.call(&Exchange::GREETING, Vec::new(), 0, timeout).await.map(|(hello, _)| hello);
-            let instance = transport.exchange().greeted(answer)?;
-            Ok((transport, instance))
+            let mut met = 1;
+            loop {
+                let mut transport = Self::connect(path, timeout).await?;
+                let answer = transport.call(&Exchange::GREETING, Vec::new(), 0, timeout).await;
+                match answer {
+                    Err(CallFailed::Lost(lost)) if lost.trouble.is_hangup() && met < DAEMONS => met += 1,
+                    answer => {
+                        let instance = transport.exchange().greeted(answer.map(|(hello, _)| hello))?;
+                        return Ok((transport, instance));
+                    }
+                }
+            }
         }
     }
 

@@ -238,8 +238,8 @@ impl CompletionQueue {
         completions: &mut Vec<Completion>,
         deadline: Instant,
     ) -> Result<(), CompletionError> {
-        /// A transfer of some tens of kilobytes, by hardware. Against it a yield, a system call, is nothing.
-        const SHORT: Duration = Duration::from_micros(20);
+        /// A transfer of some kilobytes, by hardware. Against a longer one a yield, a system call, is nothing.
+        const SHORT: Duration = Duration::from_micros(5);
         // No pause between the polls: whoever polls has a core to itself, and gives it for every nanosecond of latency. Where the core
         // is emulated, a pause costs more than that: it leaves the emulated code.
         match self.spin(completions, deadline.min(Instant::now() + SHORT), || ()) {

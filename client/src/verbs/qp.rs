@@ -243,9 +243,10 @@ fn ready_to_receive(path: &Path, peer: &QpAddress, port: u8) -> sys::ibv_qp_attr
 }
 
 fn ready_to_send(path: &Path, psn: Psn) -> sys::ibv_qp_attr {
-    /// How long to wait for an acknowledgement: 4.096 us * 2^16 = 268 ms. Soft-RoCE on a busy machine needs that.
-    const ACK_TIMEOUT: u8 = 16;
-    /// Repetitions without an answer: with the timeout above, a dead peer is noticed after about 2 s. The most that the
+    /// How long to wait for an acknowledgement: 4.096 us * 2^18 = 1.07 s. Where a CPU answers, as with soft-RoCE, it may have been kept
+    /// from it for seconds.
+    const ACK_TIMEOUT: u8 = 18;
+    /// Repetitions without an answer: with the timeout above, a dead peer is noticed after about 8 s. The most that the
     /// architecture has is 7, which `rdma_rxe` takes for "for ever" (drivers/infiniband/sw/rxe/rxe_comp.c).
     const RETRIES: u8 = 6;
     /// Repetitions while the receiver has no receive posted; 7 would mean for ever.
