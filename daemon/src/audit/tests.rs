@@ -133,14 +133,16 @@ fn a_journal_that_goes_is_found_again_when_it_is_back() {
 fn a_journal_that_reads_nothing_costs_its_patience_once() {
     let journal = Journal::listen();
     let mut audit = journal.audit();
-    let began = Instant::now();
-    let mut went = Vec::new();
+    let (mut went, mut waits) = (Vec::new(), 0);
     // More than the kernel queues for it (net.unix.max_dgram_qlen, and the socket's buffer).
     while went.len() < 4000 {
+        let began = Instant::now();
         went.push(audit.write(&grant("granted")));
+        waits += u32::from(began.elapsed() >= PATIENCE);
     }
     assert!(went.contains(&Written::Namespace) && went.last() == Some(&Written::Diverted));
-    assert!(began.elapsed() < PATIENCE * 8, "{:?}", began.elapsed());
+    // One, and what a busy machine adds; not one of hundreds that are diverted.
+    assert!(waits < 8, "{waits} records were waited for");
     receive(&journal.socket);
     assert_eq!(audit.write(&grant("granted")), Written::Namespace, "room again");
 }

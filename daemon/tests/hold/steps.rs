@@ -105,6 +105,25 @@ fn clean_memory_is_put_back_without_a_wait() {
 }
 
 #[test]
+fn what_is_left_to_others_waits_for_zeroes_once() {
+    let pool = FirstFit::new(16);
+    let plan = Plan { leave: pages(4), ..Plan::default() };
+    let mut hold = Hold::begin(pool.clone(), plan).unwrap();
+    for round in 0..3 {
+        drop(mapped(&mut hold, &pool, 1));
+        end(&mut hold, 1);
+        let due = hold.due();
+        assert_eq!((due.is_some(), pool.free()), if round == 0 { (true, 0) } else { (false, 4) }, "{round}");
+        due.into_iter().for_each(|due| due.zero().unwrap().release());
+        assert!(hold.due().is_none() && pool.free_is_zero());
+        while let Some(dirty) = hold.scrub() {
+            hold.scrubbed(dirty.zero()).unwrap();
+        }
+        assert_eq!(pool.free(), 4);
+    }
+}
+
+#[test]
 fn an_owner_that_does_not_let_go_is_owed_for() {
     let pool = FirstFit::new(8);
     let mut hold = hold_all(&pool);

@@ -231,17 +231,19 @@ impl<P: Pool> Hold<P> {
     }
 
     /// Gives the pool `length` bytes that others have a right to, in one run if there is one: what is clean now, and the rest
-    /// as [`due`](Self::due).
+    /// as [`due`](Self::due). What has just come back is spared: zeroed meanwhile, it can be put back the next time at once.
     pub fn put_back(&mut self, mut length: ByteLen) {
         while !length.is_zero() {
             let shelves = [&self.clean, &self.returned, &self.unknown];
             let longest = shelves.map(Shelf::longest).into_iter().max().unwrap_or_default();
             let part = length.min(longest);
-            match self.carve(part) {
-                Some(Ready::Clean(clean)) => clean.release(),
-                Some(Ready::Dirty(dirty)) => self.due.push(dirty),
+            if let Some(clean) = self.clean.take(part) {
+                Clean(clean).release();
+            } else if let Some(dirty) = self.unknown.take(part).or_else(|| self.returned.take(part)) {
+                self.due.push(Dirty(dirty));
+            } else {
                 // Nothing is left, which can't be: more was just taken.
-                None => return,
+                return;
             }
             length = length.saturating_sub(part);
         }

@@ -1,6 +1,10 @@
 //! All that is served of one function.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use peermem_proto::{ByteLen, ByteRange, PciAddress};
 use peermem_topology::Snapshot;
@@ -12,6 +16,10 @@ use crate::{
     sys::vfio::{BarIndex, Command},
     vfio::{Function, Taking},
 };
+
+/// The pauses, in milliseconds, in which a device may still be open that nobody has any more: systemd leaves the closing of what it has dropped to another
+/// process, and doesn't wait for it.
+const CLOSING: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// A function bound to vfio-pci, and those of its BARs that the administrator declared to be memory.
 #[derive(Debug)]
@@ -172,12 +180,16 @@ impl VfioProvider {
         memory_off.map_err(VfioError::io(address, "disabling its memory"))?;
         let wanted = bars.keys().map(|&bar| (bar, Vec::new())).collect();
         drop(bars);
-        let function = function.reopen().map_err(VfioError::Open)?;
-        let afresh = function.device().has(Command::Memory);
-        if !afresh.map_err(VfioError::io(address, "reading its Command register"))? {
-            return Err(RevokeError::StillOpen(address));
+        let mut function = function;
+        for pause in CLOSING {
+            function = function.reopen().map_err(VfioError::Open)?;
+            let afresh = function.device().has(Command::Memory);
+            if afresh.map_err(VfioError::io(address, "reading its Command register"))? {
+                return Ok(Self::serve(function, wanted)?);
+            }
+            thread::sleep(Duration::from_millis(pause));
         }
-        Ok(Self::serve(function, wanted)?)
+        Err(RevokeError::StillOpen(address))
     }
 
     /// A window that is lent, for mapping it for initiators; `None` for anything else.
