@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::progress::Step;
+use crate::progress::{Step, say};
 
 /// Lines of output shown when a command fails.
 const SHOWN_LINES: usize = 30;
@@ -34,6 +36,28 @@ pub(crate) fn run_logged(command: &mut Command, step: &Step, log: &Path) -> Resu
         );
     }
     Ok(())
+}
+
+/// As [`run_logged`], for a command that fetches from the network: a mirror in the middle of a change is asked again. `clean` removes what
+/// an attempt that failed has left.
+///
+/// # Errors
+/// Those of the last of several attempts; when `clean` fails.
+pub(crate) fn run_fetching(
+    command: &mut Command,
+    step: &Step,
+    log: &Path,
+    clean: impl Fn() -> Result<()>,
+) -> Result<()> {
+    const ATTEMPTS: u32 = 3;
+    const PAUSE: Duration = Duration::from_secs(10);
+    for _ in 1..ATTEMPTS {
+        let Err(error) = run_logged(command, step, log) else { return Ok(()) };
+        say(&format!("trying again: {error}"));
+        clean()?;
+        thread::sleep(PAUSE);
+    }
+    run_logged(command, step, log)
 }
 
 /// As [`run_logged`], but returns all output and whether the command succeeded.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cache;
-use crate::command::run_logged;
+use crate::command::{run_fetching, run_logged};
 use crate::progress::Step;
 use crate::project;
 
@@ -88,7 +88,8 @@ pub(super) fn key() -> String {
 pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
     let root = folder.join(ROOT);
     let step = Step::new(format!("Guest root: Debian {SUITE}, kernel of {KERNEL_SUITE}"));
-    run_logged(&mut bootstrap(&root, mirror), &step, &project::log("mmdebstrap"))?;
+    let log = project::log("mmdebstrap");
+    run_fetching(&mut bootstrap(&root, mirror), &step, &log, || cache::remove_tree(&root))?;
     step.done();
 
     let release = kernel_release(&root)?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cache;
-use crate::command::run_logged;
+use crate::command::run_fetching;
 use crate::progress::Step;
 use crate::project;
 
@@ -41,7 +41,7 @@ pub(super) fn make(folder: &Path, mirror: &str) -> Result<()> {
     mmdebstrap.args(["--mode=root", "--variant=extract", "--include", PACKAGES]);
     mmdebstrap.args(LEFT_OUT.iter().map(|files| format!("--dpkgopt=path-exclude={files}")));
     mmdebstrap.arg(SUITE).arg(&root).arg(image::source(mirror, SUITE));
-    run_logged(&mut mmdebstrap, &step, &project::log("mmdebstrap-kernel"))?;
+    run_fetching(&mut mmdebstrap, &step, &project::log("mmdebstrap-kernel"), || cache::remove_tree(&root))?;
 
     let release = image::kernel_release(&root)?;
     modules::decompress(&root, &release, &step)?;

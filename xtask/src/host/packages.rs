@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command::{output_of, run_logged};
+use crate::command::{output_of, run_fetching, run_logged};
 use crate::progress::Step;
 use crate::project;
 
@@ -45,19 +45,19 @@ pub(crate) fn install_missing() -> Result<()> {
     let step = Step::new(format!("Debian packages: {}", missing.join(", ")));
     let log = project::log("apt");
     // A fresh machine has no package lists, an old one stale ones: both fail, and then need the update.
-    if install(&missing, &step, &log).is_err() {
-        run_logged(Command::new("apt-get").arg("update"), &step, &log)?;
-        install(&missing, &step, &log)?;
+    if run_logged(&mut install(&missing), &step, &log).is_err() {
+        run_fetching(Command::new("apt-get").arg("update"), &step, &log, || Ok(()))?;
+        run_fetching(&mut install(&missing), &step, &log, || Ok(()))?;
     }
     step.done();
     Ok(())
 }
 
-fn install(packages: &[&str], step: &Step, log: &Path) -> Result<()> {
+fn install(packages: &[&str]) -> Command {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
     apt.args(["install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]).args(packages);
-    run_logged(&mut apt, step, log)
+    apt
 }
 
 fn missing() -> Result<Vec<&'static str>> {

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cache::{Cache, Entry};
-use crate::command::{find_program, run_logged};
+use crate::command::{find_program, run_fetching};
 use crate::progress::Step;
 use crate::project;
 
@@ -38,7 +38,7 @@ impl Tool {
             let step = Step::new(format!("Install {name} {version}"));
             let mut install = project::cargo();
             install.args(["install", "--locked", &format!("{name}@{version}"), "--root"]).arg(&tools);
-            run_logged(&mut install, &step, &project::log(name))?;
+            run_fetching(&mut install, &step, &project::log(name), || Ok(()))?;
             step.done();
         }
         Ok(program)
@@ -54,7 +54,7 @@ pub(crate) fn python_path(package: &str, version: &str) -> Result<Entry> {
         let step = Step::new(format!("Install {package} {version}"));
         let mut pip = Command::new(PYTHON);
         pip.args(["-m", "pip", "install", &format!("{package}=={version}"), "--target"]).arg(folder);
-        run_logged(&mut pip, &step, &project::log(package))?;
+        run_fetching(&mut pip, &step, &project::log(package), || Ok(()))?;
         step.done();
         Ok(())
     })

@@ -20,8 +20,8 @@ use super::qemu::{self, Files, Mode};
 use super::{Profile, interrupt};
 use crate::progress::say;
 
-/// How often a guest is started in all when its kernel panics while it boots: QEMU's emulation of two
-/// processors fails a boot now and then. Each time is told.
+/// How often a guest is started in all when its boot fails: QEMU's emulation of two processors panics, hangs or
+/// crashes now and then. Each time is told.
 const BOOT_ATTEMPTS: u32 = 3;
 
 /// How long a killed command may take to end.
@@ -69,8 +69,10 @@ impl Machine {
             let mut machine = Self::start(profile, files, console_log)?;
             match machine.wait_until_ready(timeout) {
                 Ok(()) => return Ok(machine),
-                Err(Failure::Panicked(line)) if attempt < BOOT_ATTEMPTS => {
-                    say(&format!("the guest's kernel panicked while it booted, trying again: {line}"));
+                Err(failure @ (Failure::Panicked(_) | Failure::Ended | Failure::BootTimedOut(_)))
+                    if attempt < BOOT_ATTEMPTS =>
+                {
+                    say(&format!("the guest didn't boot, trying again: {failure}"));
                     attempt += 1;
                 }
                 Err(failure) => {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long output is awaited after the command ended: what it left in the background may keep
 /// its pipes open for ever.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 /// The process group of the running command, for `Frame::Kill`.
 type Running = Arc<Mutex<Option<Pid>>>;
