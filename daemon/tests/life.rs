@@ -31,6 +31,7 @@ fn sigterm_drains_and_leaves_nothing_behind() {
 fn a_reply_that_is_on_its_way_is_delivered() {
     let mut daemon = Daemon::start();
     let mut client = daemon.connect();
+    client.assert_alive();
     // More replies than the socket holds: the daemon is in the middle of them when it is told to stop.
     let call = br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"io.peermem.Broker"}}"#;
     for _ in 0..200 {

@@ -116,7 +116,7 @@ fn a_client_that_goes_leaves_nothing_behind() {
     assert_eq!(watcher.free(), (1 << 20) - 16 * 4096);
     drop((client, held));
     eventually("its memory is free", || watcher.free() == 1 << 20);
-    eventually("its descriptors are closed", || daemon.descriptors() == before);
+    eventually("its descriptors are closed", || daemon.descriptors() <= before);
 }
 
 #[test]

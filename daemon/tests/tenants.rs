@@ -34,25 +34,25 @@ fn a_lease_is_renewed_or_expires_and_is_overdue_until_it_is_given_back() {
     let (mut client, mut watcher) = (daemon.connect(), daemon.connect());
     events(&mut watcher);
     let mut request = map_request(4096);
-    // Time enough to renew it, however busy the machine.
-    request["lease_secs"] = json!(3);
+    request["lease_secs"] = json!(600);
     let (reply, _memory) = client.call_with("Map", request, vec![]);
     let lease = reply["parameters"]["lease"].clone();
     let first = lease["expires_at"].as_u64().unwrap();
-    let began = Instant::now();
-    let renewed = client.call("Renew", json!({ "lease": lease["id"], "lease_secs": 4 }));
+    let renewed = client.call("Renew", json!({ "lease": lease["id"], "lease_secs": 1200 }));
     assert!(renewed["parameters"]["lease"]["expires_at"].as_u64().unwrap() > first, "{renewed}");
     assert_eq!(next(&mut watcher, "lease_renewed")["lease"]["id"], lease["id"]);
+    let began = Instant::now();
+    client.call("Renew", json!({ "lease": lease["id"], "lease_secs": 2 }));
     let revoked = next(&mut watcher, "lease_revoked");
     assert_eq!(revoked["lease"]["state"]["reason"], "expired", "{revoked}");
-    assert!(began.elapsed() > Duration::from_millis(3500), "it expired at its first time");
+    assert!(began.elapsed() > Duration::from_millis(1500), "it expired before its time");
     assert_eq!(next(&mut watcher, "lease_overdue")["lease"]["state"]["overdue"], true);
     assert_eq!(client.call("GetStatus", json!({}))["parameters"]["overdue"], 1);
     let refused = client.call("Renew", json!({ "lease": lease["id"] }));
     assert_eq!(code(&refused), "LeaseRevoked", "{refused}");
     client.call("Unmap", json!({ "lease": lease["id"] }));
     assert_eq!(next(&mut watcher, "lease_ended")["reason"], "revoked");
-    assert!(daemon.log().contains("is overdue"), "{}", daemon.log());
+    eventually("the log says so", || daemon.log().contains("is overdue"));
 }
 
 #[test]

@@ -7,6 +7,9 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nix::pty::{Winsize, openpty};
@@ -104,7 +107,7 @@ fn signals_give_the_lease_back() {
 #[test]
 fn time_gives_the_lease_back() {
     let daemon = Daemon::start();
-    let (mut process, _) = daemon.holding(&["--for", "1"]);
+    let (mut process, _) = daemon.holding(&["--for", "5"]);
     // The pipe's end means nothing when a time is given.
     drop(process.process.stdin.take());
     assert_eq!(daemon.leases().len(), 1);
@@ -134,13 +137,24 @@ fn a_holder_notices_the_daemons_death() {
 fn the_watcher_sees_a_lease_come_and_go() {
     let daemon = Daemon::start();
     let mut watcher = daemon.command(&["watch"]).stdout(Stdio::piped()).spawn().unwrap();
-    eventually("the watcher is connected", || {
-        daemon.json(&["status"])["connections"].as_u64().is_some_and(|count| count >= 3)
+    let (tell, heard) = mpsc::channel();
+    let lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    eventually("the watcher watches", || {
+        daemon.holding(&["--for", "0"]).0.end();
+        heard.try_recv().is_ok()
     });
     let (mut process, lease) = daemon.holding(&["--for", "0"]);
     assert_eq!(process.end(), 0);
-    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
-    let mut next = || serde_json::from_str::<Event>(&lines.next().unwrap().unwrap()).unwrap();
+    let next = || loop {
+        let line = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        let event: Event = serde_json::from_str(&line).unwrap();
+        if let Event::LeaseGranted { lease: of } | Event::LeaseEnded { lease: of, .. } = &event
+            && of.id == lease.id
+        {
+            return event;
+        }
+    };
     assert!(matches!(next(), Event::LeaseGranted { lease: granted } if granted == lease));
     let Event::LeaseEnded { lease: ended, reason } = next() else { panic!("no end of the lease") };
     assert_eq!((ended, reason), (lease, LeaseEnd::Unmapped));

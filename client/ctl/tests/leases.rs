@@ -58,8 +58,8 @@ fn a_revoked_lease_is_given_back_with_the_reason() {
 #[test]
 fn a_lease_that_expires_is_renewed_unless_that_is_not_wanted() {
     let daemon = Daemon::start();
-    let (_renewed, lease) = daemon.holding(&["--lease-secs", "5"]);
-    let (left_alone, _) = daemon.holding(&["--lease-secs", "5", "--no-renew"]);
+    let (_renewed, lease) = daemon.holding(&["--lease-secs", "8"]);
+    let (left_alone, _) = daemon.holding(&["--lease-secs", "8", "--no-renew"]);
     let table = daemon.text(&["leases"]);
     assert!(table.contains("expires") && !table.contains("state"), "{table}");
     let (exit, _, message) = left_alone.failure();

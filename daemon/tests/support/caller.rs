@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::Client;
+use crate::support::{Client, spawn_copy};
 
 const SOCKET: &str = "PEERMEM_TEST_SOCKET";
 const CALLS: &str = "PEERMEM_TEST_CALLS";
@@ -51,15 +51,7 @@ impl Caller {
             command.uid(user).gid(user);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // What another test forks has the copy open for writing until it executes its own program (ETXTBSY).
-        let mut child = loop {
-            match command.spawn() {
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-                spawned => break spawned.unwrap(),
-            }
-        };
+        let mut child = spawn_copy(&mut command);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let replies = lines.filter_map(|line| Some(serde_json::from_str(line.strip_prefix(MARK)?).unwrap()));
         let replies: Vec<_> = replies.take(calls.len()).collect();

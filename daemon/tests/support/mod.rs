@@ -144,7 +144,8 @@ impl Drop for Daemon {
 pub fn spawn(folder: &Path, config: &str, arguments: &[&str]) -> (Child, Arc<Mutex<String>>) {
     let path = folder.join("peermemd.toml");
     std::fs::write(&path, config).unwrap();
-    let mut child = Command::new(binary())
+    let mut command = Command::new(binary());
+    command
         .args(["--emulate", "1MiB", "--config"])
         .arg(path)
         .arg("--socket")
@@ -152,9 +153,8 @@ pub fn spawn(folder: &Path, config: &str, arguments: &[&str]) -> (Child, Arc<Mut
         .args(arguments)
         .env_remove("JOURNAL_STREAM")
         .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::null());
+    let mut child = spawn_copy(&mut command);
     let log = Arc::new(Mutex::new(String::new()));
     let (stderr, collected) = (child.stderr.take().unwrap(), Arc::clone(&log));
     std::thread::spawn(move || {
@@ -165,6 +165,19 @@ pub fn spawn(folder: &Path, config: &str, arguments: &[&str]) -> (Child, Arc<Mut
         }
     });
     (child, log)
+}
+
+/// Starts a program that this test has copied. What another test forks has the copy open for writing until it executes its own program
+/// (`ETXTBSY`).
+pub fn spawn_copy(command: &mut Command) -> Child {
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            spawned => return spawned.unwrap(),
+        }
+    }
 }
 
 /// Starts a daemon as systemd does that has bound its socket: passed as descriptor 3, by this name.

@@ -145,6 +145,8 @@ pub struct Journal {
 impl Journal {
     /// From now on.
     pub fn begin() -> Self {
+        // What was sent before is of before, also where journald hasn't taken it yet.
+        run("journalctl --sync");
         Self { since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() }
     }
 
@@ -157,7 +159,9 @@ impl Journal {
     pub fn entries_of(&self, option: &str) -> Vec<Value> {
         let since = self.since.as_micros();
         let since = format!("@{}.{:06}", since / 1_000_000, since % 1_000_000);
-        let show = format!("journalctl {option} --output=json --unit={UNIT} --since={since}");
+        // Of a process that has ended already, journald may not find out which unit it was of.
+        let of_unit = format!("_SYSTEMD_UNIT={UNIT} + UNIT={UNIT} + SYSLOG_IDENTIFIER=peermemd");
+        let show = format!("journalctl {option} --output=json --since={since} {of_unit}");
         run(&format!("journalctl {option} --sync && {show}")).lines().map(json).collect()
     }
 }

@@ -21,5 +21,7 @@ impl Drop for Unplugged {
         put_back("echo 1 > /sys/bus/pci/rescan");
         let is_back = |drive: &Drive| drive.address == self.0.address;
         until("the drive is back", || Drive::find(&self.0.serial).filter(is_back));
+        // Its files get their owner from udev.
+        put_back("udevadm settle --timeout=60");
     }
 }

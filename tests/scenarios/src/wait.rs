@@ -16,28 +16,24 @@ pub fn soon() -> Instant {
 
 /// Asks again and again until there is an answer, for things that send no event. `what` goes into the panic's message.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = soon();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    ask_again(|| ask().ok_or_else(|| what.to_owned()))
 }
 
-/// The same until what is looked at is as `expected`; the panic's message has what was seen last.
-pub fn until_is<T: PartialEq + Debug>(what: &str, expected: &T, mut look: impl FnMut() -> T) {
+/// Looks again and again until it is so; the panic's message has what was seen last.
+pub fn until_seen<T: Debug>(what: &str, mut look: impl FnMut() -> T, is_so: impl Fn(&T) -> bool) {
+    ask_again(|| {
+        let seen = look();
+        if is_so(&seen) { Ok(()) } else { Err(format!("{what}: {seen:?}")) }
+    });
+}
+
+fn ask_again<T>(mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = soon();
     loop {
-        let seen = look();
-        if seen == *expected {
-            return;
+        match ask() {
+            Ok(answer) => return answer,
+            Err(what) => assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}"),
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain until {what}: {seen:?} instead of {expected:?}"
-        );
         thread::sleep(Duration::from_millis(20));
     }
 }

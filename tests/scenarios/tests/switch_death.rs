@@ -19,7 +19,7 @@ use peermem_scenarios::{
     peers::CpuAccess,
     role::{Role, say, until_let_go},
     vram,
-    wait::until_is,
+    wait::until_seen,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -45,7 +45,8 @@ fn a_killed_client_loses_everything_even_if_another_process_keeps_its_socket() {
     let drive = Drive::named("b");
     let client = daemon.client();
     let mut events = Events::of(&client);
-    let (all, before) = (daemon.pool(&drive).free, (vram::info(), daemon.descriptors_at_rest().len()));
+    let (all, gpu, descriptors) =
+        (daemon.pool(&drive).free, vram::info(), daemon.descriptors_at_rest().len());
 
     let role = Role::start("role_of_one_who_dies", None);
     let [pool, window]: [Lease; 2] = role.hear();
@@ -69,7 +70,11 @@ fn a_killed_client_loses_everything_even_if_another_process_keeps_its_socket() {
         assert_eq!(socket.read(&mut [0; 64]).unwrap(), 0);
     }
     drop(in_its_region);
-    until_is("everything is free again", &before, || (vram::info(), daemon.descriptors().len()));
+    until_seen(
+        &format!("everything is free again, as {gpu:?}, with at most {descriptors} descriptors"),
+        || (vram::info(), daemon.descriptors().len()),
+        |(now, open)| *now == gpu && *open <= descriptors,
+    );
     daemon.waits_for_all_of(&drive);
     let status = client.status().unwrap();
     assert_eq!((status.leases, status.leased_bytes, status.regions), (0, 0, 3));

@@ -125,16 +125,20 @@ fn switches(pid: u32) -> Vec<String> {
 fn the_daemon_sleeps_while_bytes_move() {
     let Rig { peers, cmb, gpu, daemon, .. } = &mut Rig::new();
     let pid = daemon.pid();
-    let mut before = switches(pid);
-    until("the daemon is idle", || {
-        let now = switches(pid);
-        (mem::replace(&mut before, now.clone()) == now).then_some(())
+    // Once or twice in its life it wakes up by itself: for the watchdog, for the end of a grace period.
+    let undisturbed = (0..3).any(|_| {
+        let mut before = switches(pid);
+        until("the daemon is idle", || {
+            let now = switches(pid);
+            (mem::replace(&mut before, now.clone()) == now).then_some(())
+        });
+        assert_eq!(before.len(), 2, "{before:?}");
+        for operation in BOTH {
+            peers.check(operation, (&cmb.side, 0), (&gpu.side, 0), 4 << 20).unwrap();
+        }
+        switches(pid) == before
     });
-    assert_eq!(before.len(), 2, "{before:?}");
-    for operation in BOTH {
-        peers.check(operation, (&cmb.side, 0), (&gpu.side, 0), 4 << 20).unwrap();
-    }
-    assert_eq!(switches(pid), before);
+    assert!(undisturbed, "the daemon runs while bytes move");
 }
 
 #[test]
