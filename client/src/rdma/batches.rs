@@ -6,8 +6,8 @@ use super::{endpoint::Endpoint, loopback::Verb, transfer::TransferError};
 use crate::verbs::{Completion, Done, PostError, Work, WorkId};
 
 /// How many batches a full queue is made of. With fewer the device runs dry while a batch is collected; with more there
-/// are more system calls and completions than it takes to keep it busy.
-const BATCHES: u32 = 4;
+/// are more system calls and completions than it takes to keep it busy. Measured in `docs/performance.md`.
+const BATCHES: u32 = 8;
 
 /// How a thread waits for completions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
