@@ -17,8 +17,8 @@ use crate::{
     vfio::{Function, Taking},
 };
 
-/// The pauses, in milliseconds, in which a device may still be open that nobody has any more: systemd leaves the closing of what it has dropped to another
-/// process, and doesn't wait for it.
+/// The pauses, in milliseconds, in which a device may still be open that nobody has any more: systemd leaves the closing of what it has
+/// dropped to another process (`asynchronous_close` in src/shared/async.c), and doesn't wait for it.
 const CLOSING: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// A function bound to vfio-pci, and those of its BARs that the administrator declared to be memory.
