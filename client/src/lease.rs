@@ -134,7 +134,6 @@ impl<C: Connection> Lease<C> {
     /// What is left to say. Cached memory regions and the mapping go first: the daemon can use the memory again only
     /// after them.
     fn end(&mut self) -> Unmap {
-        self.given_back = true;
         self.standing().fall(Fall::GivenBack);
         self.mapping.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         Unmap { lease: self.id }
@@ -176,6 +175,7 @@ impl Lease {
     /// this call, it may be the call itself that ended it.
     pub fn unmap(mut self) -> Result<(), CallFailed> {
         let call = self.end();
+        self.given_back = true;
         self.connection.request(&Request::new(&call).about(&self.kept)).map(drop)
     }
 }
@@ -206,7 +206,10 @@ impl Lease<crate::aio::Client> {
     /// [`CallFailed`], as the blocking [`Lease::unmap`].
     pub async fn unmap(mut self) -> Result<(), CallFailed> {
         let call = self.end();
-        self.connection.request(&Request::new(&call).about(&self.kept)).await.map(drop)
+        let done = self.connection.request(&Request::new(&call).about(&self.kept)).await.map(drop);
+        // Not before: where this is cancelled while it waits for its turn, dropping the lease says it.
+        self.given_back = true;
+        done
     }
 }
 

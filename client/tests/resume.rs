@@ -179,6 +179,31 @@ fn a_daemon_that_dies_of_a_call_isn_t_killed_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_end_was_cancelled_before_its_turn_ends_all_the_same() {
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    let daemon = Daemon::greeting(move |peer| {
+        peer.expect("Map");
+        peer.reply(granted(7, 4096), vec![memory(4096)]);
+        peer.expect("GetStatus");
+        goes_on.recv().unwrap();
+        peer.refuse("Draining", json!({}));
+        assert_eq!(peer.expect("Unmap")["lease"], 7);
+        peer.reply(json!({}), vec![]);
+    });
+    let client = peermem::aio::Client::connect_to(&daemon.socket).await.unwrap();
+    let lease = client.map(&map(4096)).await.unwrap();
+    let other = client.clone();
+    let first = tokio::spawn(async move { other.status().await });
+    // It has its turn before the end of the lease wants one.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(tokio::time::timeout(Duration::from_millis(50), lease.unmap()).await.is_err());
+    go_on.send(()).unwrap();
+    assert!(matches!(first.await.unwrap(), Err(CallFailed::Answered(_))));
+    tokio::task::spawn_blocking(|| drop(daemon)).await.unwrap();
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_dropped_while_it_comes_back_leaves_the_connection_in_doubt() {
     let (comes, mut came_back) = tokio::sync::mpsc::unbounded_channel();
     let daemon = Daemon::serving(2, move |peer, turn| {

@@ -44,7 +44,14 @@ struct Held {
     instance: String,
     /// Who the daemon takes this process for, which may be another number than it has for itself; told with every grant.
     me: Option<Owner>,
-    things: BTreeMap<Holding, Arc<Standing>>,
+    things: BTreeMap<Holding, Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    standing: Arc<Standing>,
+    /// It has been passed on to this client, and not granted.
+    claimed: bool,
 }
 
 impl Holdings {
@@ -55,15 +62,24 @@ impl Holdings {
 
     /// Adds something that the daemon has just granted. It stays as long as the result, unless it is lost before.
     pub(super) fn keep(self: &Arc<Self>, what: Holding) -> Kept {
-        let standing = Arc::<Standing>::default();
-        self.lock().things.insert(what.clone(), Arc::clone(&standing));
-        Kept { what, standing, among: Arc::clone(self) }
+        self.put(what, false)
     }
 
-    /// The same for a lease.
-    pub(super) fn keep_lease(self: &Arc<Self>, lease: &Lease) -> Kept {
+    /// The same for a lease, which may have been `claimed`.
+    pub(super) fn keep_lease(self: &Arc<Self>, lease: &Lease, claimed: bool) -> Kept {
         self.lock().me = Some(lease.owner);
-        self.keep(Holding::Lease(lease.id))
+        self.put(Holding::Lease(lease.id), claimed)
+    }
+
+    fn put(self: &Arc<Self>, what: Holding, claimed: bool) -> Kept {
+        let standing = Arc::<Standing>::default();
+        let place = Place { standing: Arc::clone(&standing), claimed };
+        let before = self.lock().things.insert(what.clone(), place);
+        // A lease that this very client has claimed: whoever gave it has it no longer.
+        if let Some(Place { standing, .. }) = before {
+            standing.fall(Fall::Lost);
+        }
+        Kept { what, standing, among: Arc::clone(self) }
     }
 
     /// The daemon's table is named `instance` now. Nothing is in another one than it was granted in.
@@ -73,7 +89,7 @@ impl Holdings {
             held.instance = instance;
             let gone = std::mem::take(&mut held.things);
             drop(held);
-            gone.into_values().for_each(|standing| standing.fall(Fall::Lost));
+            gone.into_values().for_each(|place| place.standing.fall(Fall::Lost));
         }
     }
 
@@ -109,7 +125,7 @@ impl Holdings {
     /// Takes out everything.
     pub(super) fn lose_all(&self) {
         let gone = std::mem::take(&mut self.lock().things);
-        gone.into_values().for_each(|standing| standing.fall(Fall::Lost));
+        gone.into_values().for_each(|place| place.standing.fall(Fall::Lost));
     }
 
     /// Learns from an event of the table named `instance`; what is said of another table's leases is about none of these.
@@ -118,15 +134,18 @@ impl Holdings {
         let (lease, fall) = match event {
             Event::LeaseRevoked { lease } | Event::LeaseOverdue { lease } => (lease, Fall::Revoked),
             Event::LeaseEnded { lease, .. } => (lease, Fall::Lost),
-            // Where this process is who has claimed it, the new holding has taken the old one's place already.
-            Event::LeaseDelegated { lease, .. } if held.me != Some(lease.owner) => (lease, Fall::Lost),
+            // Where this client is who has claimed it, the new holding has taken the old one's place already. Another of the same
+            // process may have, which the daemon tells by the same owner.
+            Event::LeaseDelegated { lease, .. } if !held.has_claimed(lease) => (lease, Fall::Lost),
             _ => return,
         };
         let what = Holding::Lease(lease.id);
         let standing = match fall {
             _ if held.instance != instance => None,
-            Fall::Lost => held.things.remove(&what),
-            Fall::Revoked | Fall::GivenBack => held.things.get(&what).cloned(),
+            Fall::Lost => held.things.remove(&what).map(|place| place.standing),
+            Fall::Revoked | Fall::GivenBack => {
+                held.things.get(&what).map(|place| Arc::clone(&place.standing))
+            }
         };
         // What depends on it lets go outside the lock.
         drop(held);
@@ -138,14 +157,21 @@ impl Holdings {
     fn lose_one(&self, what: &Holding) {
         // A statement of its own, so that what depends on it lets go outside the lock.
         let gone = self.lock().things.remove(what);
-        if let Some(standing) = gone {
-            standing.fall(Fall::Lost);
+        if let Some(place) = gone {
+            place.standing.fall(Fall::Lost);
         }
     }
 
     /// No step of a change panics, so the lock's poison adds nothing.
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn has_claimed(&self, lease: &Lease) -> bool {
+        let is_claimed = |place: &Place| place.claimed;
+        self.me == Some(lease.owner) && self.things.get(&Holding::Lease(lease.id)).is_some_and(is_claimed)
     }
 }
 
@@ -184,7 +210,7 @@ impl Kept {
     /// Another table of leases may have used the same number again: only this one's entry goes.
     fn leave(&self) {
         if let btree_map::Entry::Occupied(entry) = self.among.lock().things.entry(self.what.clone())
-            && Arc::ptr_eq(entry.get(), &self.standing)
+            && Arc::ptr_eq(&entry.get().standing, &self.standing)
         {
             entry.remove();
         }
@@ -269,9 +295,22 @@ mod tests {
         };
         let moved = Event::LeaseDelegated { lease: lease(2), from: lease(1).owner };
         let [giver, taker] = [1, 2].map(|_| Arc::new(Holdings::new("a".to_owned())));
-        let (given, taken) = (giver.keep_lease(&lease(1)), taker.keep_lease(&lease(2)));
+        let (given, taken) = (giver.keep_lease(&lease(1), false), taker.keep_lease(&lease(2), true));
         giver.heed("a", &moved);
         taker.heed("a", &moved);
         assert!(given.is_lost() && !taken.is_lost());
+
+        // In one process, by two clients, and by one.
+        let moved = Event::LeaseDelegated { lease: lease(1), from: lease(1).owner };
+        let [giver, taker] = [1, 2].map(|_| Arc::new(Holdings::new("a".to_owned())));
+        let (given, taken) = (giver.keep_lease(&lease(1), false), taker.keep_lease(&lease(1), true));
+        giver.heed("a", &moved);
+        taker.heed("a", &moved);
+        assert!(given.is_lost() && !taken.is_lost());
+        let again = taker.keep_lease(&lease(1), true);
+        taker.heed("a", &moved);
+        assert!(taken.is_lost() && again.standing().is_good());
+        drop(taken);
+        assert!(!taker.resumptions().is_empty());
     }
 }

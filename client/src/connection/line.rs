@@ -19,7 +19,7 @@ use std::{
 
 use peermem_proto::{
     ByteLen, Lease,
-    call::{Call, MapReply, Unmap},
+    call::{Call, Claim, MapReply, Unmap},
 };
 
 use super::{
@@ -139,7 +139,7 @@ impl<T: Transport> Line<T> {
     ) -> Result<Granted, CallFailed> {
         let (MapReply { lease, memory_fd, memory_offset, device_fd }, fds) =
             self.request(&Request::new(call).bringing(brings)).await?;
-        let kept = self.holdings.keep_lease(&lease);
+        let kept = self.holdings.keep_lease(&lease, C::METHOD == Claim::METHOD);
         let Some(fds) = fds else {
             self.last_words(&Unmap { lease: lease.id }, &kept).await;
             return Err(CallFailed::NoFreeDescriptor { method: C::METHOD });

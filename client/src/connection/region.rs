@@ -32,8 +32,7 @@ impl<C: Connection> RegisteredRegion<C> {
     }
 
     /// What is left to say.
-    fn end(&mut self) -> Unregister {
-        self.taken_back = true;
+    fn end(&self) -> Unregister {
         Unregister { region: self.region.name.clone() }
     }
 }
@@ -46,6 +45,7 @@ impl RegisteredRegion {
     /// the connection is lost, and the region with it.
     pub fn unregister(mut self) -> Result<(), CallFailed> {
         let call = self.end();
+        self.taken_back = true;
         self.connection.request(&Request::new(&call).about(&self.kept)).map(drop)
     }
 }
@@ -59,7 +59,10 @@ impl RegisteredRegion<super::aio::Client> {
     /// the connection is lost, and the region with it.
     pub async fn unregister(mut self) -> Result<(), CallFailed> {
         let call = self.end();
-        self.connection.request(&Request::new(&call).about(&self.kept)).await.map(drop)
+        let done = self.connection.request(&Request::new(&call).about(&self.kept)).await.map(drop);
+        // Not before: where this is cancelled while it waits for its turn, dropping the region says it.
+        self.taken_back = true;
+        done
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) trait Dependent: Send + Sync + fmt::Debug {
 pub(crate) struct Standing {
     /// 0, or a [`Fall`].
     state: AtomicU8,
+    /// Had by who tells the dependents, for as long as that takes.
+    telling: Mutex<()>,
     dependents: Mutex<Vec<Weak<dyn Dependent>>>,
 }
 
@@ -44,14 +46,14 @@ impl Standing {
         self.state.load(Ordering::Acquire) == Fall::Lost as u8
     }
 
-    /// Returns when every dependent has let go. Whoever looks after that finds it fallen.
+    /// Returns when every dependent has let go, whoever told it. Whoever looks after that finds it fallen.
     pub(crate) fn fall(&self, why: Fall) {
-        let before = self.state.fetch_max(why as u8, Ordering::AcqRel);
-        if before == 0 {
-            // Not under the lock: a dependent may take its time.
-            let dependents = std::mem::take(&mut *self.dependents());
-            dependents.iter().filter_map(Weak::upgrade).for_each(|dependent| dependent.let_go(self));
-        }
+        self.state.fetch_max(why as u8, Ordering::AcqRel);
+        // A second caller waits here for the first to be through, and finds the list empty.
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not under its lock: a dependent may take its time.
+        let dependents = std::mem::take(&mut *self.dependents());
+        dependents.iter().filter_map(Weak::upgrade).for_each(|dependent| dependent.let_go(self));
     }
 
     /// Has `dependent` told of the fall, once however often it is added; `false` where that has come already.
@@ -76,7 +78,11 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU32};
+    use std::{
+        sync::{Arc, atomic::AtomicU32, mpsc},
+        thread,
+        time::Duration,
+    };
 
     use super::*;
 
@@ -99,6 +105,38 @@ mod tests {
         standing.fall(Fall::Lost);
         assert_eq!(told.0.load(Ordering::Relaxed), 1);
         assert!(!standing.tell(dependent));
+    }
+
+    #[test]
+    fn nobody_goes_on_before_every_dependent_has_let_go() {
+        #[derive(Debug)]
+        struct Slow(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>, AtomicU32);
+
+        impl Dependent for Slow {
+            fn let_go(&self, _: &Standing) {
+                self.0.send(()).unwrap();
+                self.1.lock().unwrap().recv().unwrap();
+                self.2.store(1, Ordering::Release);
+            }
+        }
+
+        let ((began, has_begun), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
+        let slow = Arc::new(Slow(began, Mutex::new(goes_on), AtomicU32::new(0)));
+        let standing = Standing::default();
+        let dependent: Weak<Slow> = Arc::downgrade(&slow);
+        assert!(standing.tell(dependent));
+        thread::scope(|scope| {
+            scope.spawn(|| standing.fall(Fall::Revoked));
+            has_begun.recv().unwrap();
+            let second = scope.spawn(|| {
+                standing.fall(Fall::GivenBack);
+                slow.2.load(Ordering::Acquire)
+            });
+            // Time enough to go wrong in.
+            thread::sleep(Duration::from_millis(100));
+            go_on.send(()).unwrap();
+            assert_eq!(second.join().unwrap(), 1, "it went on while the memory was still registered");
+        });
     }
 
     #[test]

@@ -117,14 +117,19 @@ impl Ends {
             let host = match staged.filter(|_| bounces) {
                 None => None,
                 Some(staged) => {
-                    let (far, remote) = staged.recv().context("the other end has no host memory to give")?;
+                    let Ok((there, remote)) = staged.recv() else {
+                        return Err(of_the_other_end(stream, far, anyhow!("it has no host memory to give")));
+                    };
                     let pd = memory.region.protection_domain();
-                    Some(Host { near: Staging::new(pd, memory.mapping.clone(), longest)?, far, remote })
+                    let near = Staging::new(pd, memory.mapping.clone(), longest)?;
+                    Some(Host { near, far: there, remote })
                 }
             };
             Link::OneSided(endpoint, operation, host)
         } else {
-            ask(&stream, &Request::PostReceives)?;
+            if let Err(error) = ask(&stream, &Request::PostReceives) {
+                return Err(of_the_other_end(stream, far, error));
+            }
             let buffers = buffers(&memory, staged_sends)?;
             Link::TwoSided(messages(endpoint, &*buffers, &stream)?, buffers)
         };
@@ -149,8 +154,8 @@ impl Ends {
         };
         fill(here, ours, length)?;
         ask(stream, &Request::Fill { seed: other, length })?;
-        let latency = self.flow(plan, way, size, 1)?;
-        let bandwidth = self.flow(plan, way, size, plan.depth)?;
+        let latency = self.flow(plan, way, size, 1, true)?;
+        let bandwidth = self.flow(plan, way, size, plan.depth, false)?;
         let (stream, here) = (&self.stream, &*self.memory.mapping);
         let there = Request::Compare { seed, length, before };
         let is_right = match self.operation {
@@ -164,8 +169,8 @@ impl Ends {
         Ok(Row::new(way, size, &latency, &bandwidth, is_right))
     }
 
-    /// Lets messages flow, as many at a time as `depth` says or there is room for.
-    fn flow(&mut self, plan: &Plan, way: Way, size: ByteLen, depth: u32) -> Result<Flow> {
+    /// Lets messages flow, as many at a time as `depth` says or there is room for. What is sent is `answered` by as much.
+    fn flow(&mut self, plan: &Plan, way: Way, size: ByteLen, depth: u32, answered: bool) -> Result<Flow> {
         let (local, remote) = (front(&self.memory.region, size)?, &self.theirs.remote);
         match (&mut self.link, way) {
             (Link::OneSided(endpoint, operation, host), way) => {
@@ -186,13 +191,13 @@ impl Ends {
                 }
             }
             (Link::TwoSided(messages, buffers), _) => {
-                let answer = depth == 1;
                 let poll = plan.waiting == Waiting::Polling;
-                ask(&self.stream, &Request::Receive { answer, poll })?;
+                ask(&self.stream, &Request::Receive { answer: answered, poll })?;
                 let depth = depth.min(messages.depth());
                 let buffers = &mut **buffers;
                 let sent = Sent { messages: &mut *messages, buffers: &mut *buffers, size };
-                let seen = if answer { flow(plan, depth, Answered(sent)) } else { flow(plan, depth, sent) }?;
+                let seen =
+                    if answered { flow(plan, depth, Answered(sent)) } else { flow(plan, depth, sent) }?;
                 stop(Sent { messages, buffers, size }, plan.waiting)?;
                 Ok(seen)
             }
@@ -217,6 +222,14 @@ impl Ends {
         }
         Ok(Pair { operation, ours, theirs, path_mtu })
     }
+}
+
+/// Why the other end has gone: what it says itself if it was in this process, and else `seen` from here.
+fn of_the_other_end(stream: TcpStream, far: Option<JoinHandle<Result<()>>>, seen: Error) -> Error {
+    // It may still be waiting for a request.
+    drop(stream);
+    let said = far.and_then(|far| far.join().ok()).and_then(Result::err);
+    said.unwrap_or(seen).context("the other end failed")
 }
 
 /// Straight between the leases.

@@ -20,7 +20,11 @@ pub(crate) fn run(socket: Option<&Path>, args: &Selftest, output: &Output) -> Re
     }
     let tested = pairs::test(&client, args.report)?;
     pairs::print(&tested, output)?;
-    lost(&tested)
+    lost(&tested)?;
+    match tested.iter().filter(|pair| pair.is_untested()).count() {
+        0 => Ok(()),
+        untested => anyhow::bail!("{untested} of {} pairs couldn't be tested", tested.len()),
+    }
 }
 
 fn lost(tested: &[pairs::Pair]) -> Result<()> {

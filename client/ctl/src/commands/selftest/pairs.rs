@@ -49,28 +49,45 @@ enum Outcome {
     NoRoute { why: String },
     /// The daemon would have granted it, and the kernel refused.
     Refused { why: String },
+    /// Not known: the test itself failed, for want of free memory for example.
+    Untested { why: String },
 }
 
 impl Pair {
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.result, Outcome::Lost { .. })
     }
+
+    pub(super) fn is_untested(&self) -> bool {
+        matches!(self.result, Outcome::Untested { .. })
+    }
 }
 
-/// Reads every NVMe drive into every region of peer memory; tells the daemon what came of it if `report`.
+/// Reads every NVMe drive into every region of peer memory; tells the daemon what came of it if `report`. A pair that can't be tested is
+/// an outcome too, and leaves the daemon with what it knew of it.
 pub(super) fn test(client: &Client, report: bool) -> Result<Vec<Pair>> {
     let regions = client.regions()?;
     let mut pairs = Vec::new();
     for (drive, initiator) in drives()? {
         for region in regions.iter().filter(|region| region.provider == ProviderKind::P2pmem) {
             let Some(provider) = region.device else { continue };
-            if report {
-                // An earlier report would have the mapping refused.
+            let tested = |found: Result<Outcome>| {
+                found.unwrap_or_else(|error| Outcome::Untested { why: format!("{error:#}") })
+            };
+            let mut result = tested(test_pair(client, &drive, &initiator, region));
+            if report && let Outcome::Lost { wrong: known } = &result {
+                // It may be what an earlier report said, by which the mapping was refused.
+                let known = known.clone();
                 client.report_pair(provider, initiator.clone(), None)?;
-            }
-            let result = test_pair(client, &drive, &initiator, region)?;
-            if let (true, Outcome::Lost { wrong }) = (report, &result) {
-                client.report_pair(provider, initiator.clone(), Some(wrong.clone()))?;
+                result = tested(test_pair(client, &drive, &initiator, region));
+                let wrong = match &result {
+                    Outcome::Lost { wrong } => Some(wrong.clone()),
+                    Outcome::Untested { .. } => Some(known),
+                    _ => None,
+                };
+                if wrong.is_some() {
+                    client.report_pair(provider, initiator.clone(), wrong)?;
+                }
             }
             let (drive, initiator, region) = (drive.clone(), initiator.clone(), region.name.clone());
             pairs.push(Pair { drive, initiator, region, provider, result });
@@ -103,7 +120,8 @@ fn test_pair(client: &Client, drive: &Path, initiator: &Initiator, region: &Regi
         Err(error) => return Err(error).with_context(|| format!("can't map {}", region.name)),
     };
     let outcome = move_bytes(&lease, drive);
-    lease.unmap()?;
+    // Whether it can be given back says nothing of the bytes.
+    let _ = lease.unmap();
     outcome
 }
 
@@ -157,6 +175,7 @@ fn row(pair: &Pair) -> [String; 4] {
         Outcome::Lost { wrong } => format!("LOST: {wrong}"),
         Outcome::NoRoute { .. } => "no route".to_owned(),
         Outcome::Refused { why } => format!("the kernel refused: {why}"),
+        Outcome::Untested { why } => format!("untested: {why}"),
     };
     [pair.drive.display().to_string(), pair.initiator.to_string(), pair.region.to_string(), result]
 }
