@@ -241,7 +241,9 @@ async fn reload_on(mut hangup: Signal, args: Args, mut running: Settings, shell:
         match settings(&args) {
             Ok(new) => {
                 shell.borrow_mut().reconfigure(&running, &new);
-                running = new;
+                // What counts from the next start on still is as it was, whoever reads the config once more.
+                let Settings { socket, journal, metrics, p2pmem, emulated, vfio, dax, .. } = running;
+                running = Settings { socket, journal, metrics, p2pmem, emulated, vfio, dax, ..new };
             }
             Err(error) => shell.borrow_mut().refuse_config(&error),
         }

@@ -241,6 +241,34 @@ fn what_can_not_be_written_down_is_not_granted() {
 }
 
 #[test]
+fn an_end_that_could_not_be_written_down_does_not_come_back() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let (ended, _memory) = client.map(1 << 20);
+    let limit = |bytes: &str| {
+        let (pid, limit) = (daemon.pid().to_string(), format!("--fsize={bytes}:"));
+        let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(limited.unwrap().success());
+    };
+    // Too little even for a journal that is written afresh.
+    limit("1");
+    let reply = client.call("Unmap", json!({ "lease": ended }));
+    assert_eq!(code(&reply), "no error", "what ends may end all the same: {reply}");
+    limit("unlimited");
+    // The same bytes, for another lease.
+    let (lease, _memory) = client.map(1 << 20);
+    eventually("the journal catches up", || {
+        client.assert_alive();
+        let _ = client.call("Renew", json!({ "lease": lease }));
+        daemon.metric("peermem_journal_rewrites_total") > Some(0.0)
+    });
+    daemon.signal("KILL");
+    daemon.wait();
+    let daemon = Daemon::in_folder(daemon.into_folder(), "");
+    assert_eq!(ids(&leases(&mut daemon.connect())), [lease]);
+}
+
+#[test]
 fn a_lease_goes_on_in_its_clients_hands_while_there_is_no_daemon() {
     let mut daemon = Daemon::start();
     let mut client = daemon.connect();

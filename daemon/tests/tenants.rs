@@ -144,6 +144,22 @@ fn sighup_brings_a_new_policy_and_a_wrong_config_changes_nothing() {
 }
 
 #[test]
+fn what_counts_from_the_next_start_on_is_said_at_every_reload_until_then() {
+    let daemon = Daemon::start();
+    let config = daemon.socket().with_file_name("peermemd.toml");
+    std::fs::write(&config, "[[emulated]]\nname = \"more\"\nsize = \"4MiB\"\n").unwrap();
+    for times in 1..=2 {
+        daemon.signal("HUP");
+        eventually("it says so", || {
+            daemon.log().matches("but for emulated: restart the daemon").count() == times
+        });
+    }
+    std::fs::write(&config, "").unwrap();
+    daemon.signal("HUP");
+    eventually("all is as it was", || daemon.log().contains("the new config counts\n"));
+}
+
+#[test]
 fn a_user_may_watch_only_so_often_and_ask_only_so_fast() {
     let config = "[limits]\nwatchers_per_user = 0\nrequests_per_second_per_user = 20\n\
                   [[policy.rule]]\nname = \"all\"\nusers = [\"*\"]\nallow = [\"map\", \"watch\"]\n";

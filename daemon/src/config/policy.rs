@@ -138,15 +138,16 @@ fn region_glob(text: &str) -> Result<Glob, String> {
 /// A pattern over initiators that some initiator fits: `mlx5_*` without `rdma:` would silently fit none.
 fn initiator_glob(text: &str) -> Result<Glob, String> {
     // Initiators show PCI addresses in lower case.
-    let text = if text.starts_with("pci:") { &text.to_ascii_lowercase() } else { text };
+    let is_address = text.starts_with("pci:") || text.starts_with("vfio:");
+    let text = if is_address { &text.to_ascii_lowercase() } else { text };
     let glob: Glob = text.parse().map_err(|error| format!("{error}"))?;
     let start = glob.literal_start();
     let fits = |form: &&str| form.starts_with(start) || start.starts_with(form);
     if glob.is_literal() {
         text.parse::<Initiator>().map_err(|error| error.to_string())?;
-    } else if !["rdma:", "pci:", "emulated"].iter().any(fits) {
+    } else if !["rdma:", "pci:", "vfio:", "emulated"].iter().any(fits) {
         return Err(format!(
-            "no initiator fits {text:?}: expected a pattern that starts with rdma: or pci:, `emulated`, or *"
+            "no initiator fits {text:?}: expected a pattern that starts with rdma:, pci: or vfio:, `emulated`, or *"
         ));
     }
     Ok(glob)

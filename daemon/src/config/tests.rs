@@ -318,10 +318,10 @@ fn a_pattern_that_nothing_fits_is_shown() {
     assert_says(&with("regions = []"), &["peermemd.toml:5:11:", "no such key for all"]);
     assert_says(&with("regions = [\"a b*\"]"), &["peermemd.toml:5:12:", "the wildcards * and ?"]);
     assert_says(&with("regions = [\"-a\"]"), &["peermemd.toml:5:12:", "can't name a region"]);
-    assert_says(&with("initiators = [\"mlx5_*\"]"), &["peermemd.toml:5:15:", "rdma: or pci:"]);
+    assert_says(&with("initiators = [\"mlx5_*\"]"), &["peermemd.toml:5:15:", "rdma:, pci: or vfio:"]);
     assert_says(&with("initiators = [\"mlx5_0\"]"), &["peermemd.toml:5:15:", "expected rdma:NAME"]);
     assert_says(&with("initiators = [\"pci:3b:00.0\"]"), &["peermemd.toml:5:15:", "such as 0000:3b:00.0"]);
-    let text = with("initiators = [\"pci:0000:3B:*\", \"*\", \"e*\", \"rdma:?\"]");
+    let text = with("initiators = [\"pci:0000:3B:*\", \"vfio:*\", \"*\", \"e*\", \"rdma:?\"]");
     let settings = parse(Path::new("x"), &text, Path::new("/sys")).unwrap();
     assert!(settings.policy.rules()[1].initiators.matches("pci:0000:3b:00.0"));
 }

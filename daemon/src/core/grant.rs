@@ -30,6 +30,13 @@ impl<R: Routes> Broker<R> {
         let region = self.book.region(&request.region)?;
         shared_with(region, client.owner.uid)?;
         check_count(&request.initiators)?;
+        let once;
+        let request = if are_distinct(&request.initiators) {
+            request
+        } else {
+            once = each_once(request);
+            &once
+        };
         let allowed = ask(&self.policy, &client, Map, &request.region, &request.initiators)?;
         let range = extent::resolve(region, request.extent()?)?;
         let paths = self.find_paths(region, &request.initiators)?;
@@ -225,6 +232,22 @@ fn revocation(region: &RegionState, paths: &[Path]) -> Revocation {
     let unhindered =
         |path: &Path| matches!(path.initiator, Initiator::Vfio(_)) && path.route != Route::Iommu {};
     if paths.iter().any(unhindered) { Revocation::Advisory } else { region.spec.revocation }
+}
+
+fn are_distinct(initiators: &[Initiator]) -> bool {
+    initiators.iter().enumerate().all(|(at, initiator)| !initiators[..at].contains(initiator))
+}
+
+/// Whoever names an initiator twice means it once: the memory is mapped for it at one address.
+fn each_once(request: &call::Map) -> call::Map {
+    let mut request = request.clone();
+    let all = std::mem::take(&mut request.initiators);
+    for initiator in all {
+        if !request.initiators.contains(&initiator) {
+            request.initiators.push(initiator);
+        }
+    }
+    request
 }
 
 fn check_count(initiators: &[Initiator]) -> Result<(), Refusal> {

@@ -61,7 +61,9 @@ impl Functions {
                     self.serve(provider, clearings, |_| incarnation, &mut opened);
                 }
                 Err(error) => {
-                    opened.unready |= matches!(&error, VfioError::Open(error) if error.may_pass());
+                    let may_pass =
+                        matches!(&error, VfioError::Open(error) if error.may_pass() || error.is_in_use());
+                    opened.unready |= may_pass;
                     for name in bars.into_values() {
                         self.complain(&name, &error);
                     }

@@ -39,6 +39,10 @@ impl Shell {
     fn offer(&mut self, opened: Opened) {
         for offer in opened.offers {
             let (region, size) = (offer.spec.name.clone(), offer.spec.size);
+            if self.sources.contains_key(&region) {
+                tracing::warn!(%region, "region {region} of a client ends: the config has one of that name");
+                self.run(Input::RegionLost(region.clone()));
+            }
             self.add_region(offer.spec, Source::Vfio(offer.bar));
             // None of it can be leased before it is cleared.
             self.run(Input::Missing(region, size));

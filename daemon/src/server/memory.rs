@@ -28,6 +28,8 @@ pub struct Memory {
     stored: HashMap<RegionName, FdName>,
     /// When the journal could last not be rewritten.
     rewrite_failed: Option<Instant>,
+    /// Whether something that has happened isn't in it: an end that couldn't be written would come back at the next start.
+    is_behind: bool,
 }
 
 impl Memory {
@@ -40,7 +42,8 @@ impl Memory {
         if !store.is_available() {
             tracing::debug!("no service manager keeps descriptors: registered regions end with this process");
         }
-        (Self { journal, store, stored: HashMap::new(), rewrite_failed: None }, Remembered::replay(records))
+        let memory = Self { journal, store, stored: HashMap::new(), rewrite_failed: None, is_behind: false };
+        (memory, Remembered::replay(records))
     }
 
     /// The way to systemd's store.
@@ -57,18 +60,21 @@ impl Memory {
     /// # Errors
     /// In words, why it can't; none of them is remembered then.
     pub(super) fn record(&mut self, records: &[Record]) -> Result<(), String> {
-        self.journal.append(records).map_err(|error| in_words(&error))
+        let recorded = self.journal.append(records);
+        self.is_behind |= recorded.is_err();
+        recorded.map_err(|error| in_words(&error))
     }
 
     pub(super) fn is_due_for_rewrite(&self) -> bool {
         let has_just_failed = || self.rewrite_failed.is_some_and(|when| when.elapsed() < REWRITE_PAUSE);
-        self.journal.is_due_for_rewrite() && !has_just_failed()
+        (self.is_behind || self.journal.is_due_for_rewrite()) && !has_just_failed()
     }
 
     /// Writes the journal afresh: what is, and not how it came to be. Returns whether it could.
     pub(super) fn rewrite(&mut self, records: impl Iterator<Item = Record>) -> bool {
         let rewritten = self.journal.rewrite(records);
         self.rewrite_failed = rewritten.is_err().then(Instant::now);
+        self.is_behind &= rewritten.is_err();
         if let Err(error) = &rewritten {
             tracing::warn!("the journal can't be rewritten, and grows on: {}", in_words(error));
         }

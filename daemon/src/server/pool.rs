@@ -73,6 +73,7 @@ impl Shell {
             }
         }
         self.send_jobs(region);
+        self.look_for(region);
         inputs
     }
 
@@ -115,15 +116,18 @@ impl Shell {
             _ => {}
         }
         let keeper = self.keeper(region)?;
-        let is_first = keeper.owed().is_zero();
         keeper.release(range.length());
         settle(keeper, region);
-        let waits = !keeper.owed().is_zero();
         self.send_jobs(region);
-        if is_first && waits {
+        self.look_for(region);
+        self.recovered(region)
+    }
+
+    /// Has memory looked for that a pool is owed, unless it is already.
+    fn look_for(&mut self, region: &RegionName) {
+        if self.keeper(region).is_some_and(Keeper::wants_look) {
             self.send(Work::Settle(region.clone()));
         }
-        self.recovered(region)
     }
 
     /// After a restart: what each pool has is held against what it should have.
@@ -137,7 +141,7 @@ impl Shell {
             if !missing.is_zero() {
                 tracing::info!(%region, "{missing} of region {region} are still with others; they are waited for");
                 self.run(Input::Missing(region.clone(), missing));
-                self.send(Work::Settle(region));
+                self.look_for(&region);
             }
         }
     }
@@ -146,7 +150,7 @@ impl Shell {
     fn settle(&mut self, region: &RegionName) -> bool {
         let Some(keeper) = self.keeper(region) else { return false };
         settle(keeper, region);
-        let waits = !keeper.owed().is_zero();
+        let waits = !keeper.has_all();
         self.send_jobs(region);
         if let Some(recovered) = self.recovered(region) {
             self.run(recovered);
@@ -161,6 +165,7 @@ impl Shell {
         let done = carvings(keeper.done(done));
         let inputs = self.carved(region, done);
         self.send_jobs(region);
+        self.look_for(region);
         for input in inputs {
             self.run(input);
         }

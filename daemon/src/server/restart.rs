@@ -37,6 +37,12 @@ impl Shell {
         let registered = |spec: &RegionSpec| spec.provider == ProviderKind::Registered;
         for region in remembered.regions.values().filter(|region| registered(&region.spec)) {
             let Some(fd) = stored_dmabuf(&mut stored, region.generation) else { continue };
+            if self.sources.contains_key(&region.spec.name) {
+                let name = &region.spec.name;
+                tracing::warn!(region = %name, "region {name} of a client ends: the config has one of that name");
+                self.memory.discard_region(region.generation);
+                continue;
+            }
             match Dmabuf::inspect(fd, &self.exporters) {
                 Ok(dmabuf) => {
                     self.memory.is_kept(&region.spec.name, region.generation);

@@ -3,6 +3,8 @@
 use std::{
     fmt,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    thread,
+    time::Duration,
 };
 
 use peermem_proto::{BusAddr, PciAddress};
@@ -12,6 +14,16 @@ use thiserror::Error;
 
 use super::{Space, Taking, WithoutIommu, claim::Claim};
 use crate::sys::vfio::{BarIndex, Device, Domain, GroupError, Iommu, IommuInfoError, IommufdError};
+
+/// The pauses in which a device may still be open that nobody has any more: systemd leaves the closing of what it has dropped to another
+/// process (`asynchronous_close` in src/shared/async.c), and doesn't wait for it.
+pub(crate) const CLOSING: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+];
 
 /// Another function of an IOMMU group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,7 +234,7 @@ impl Function {
         Descriptors { device: self.device.as_fd(), space: self.claim.space() }
     }
 
-    /// Lets go of the device and takes it again, in the same address space. When nobody else has a descriptor of it or a
+    /// Lets go of the device and takes it again, in the same address space; blocks for a moment where it is still in use. When nobody else has a descriptor of it or a
     /// mapping of its BARs, the kernel resets it and revokes every dma-buf of it for good.
     ///
     /// # Errors
@@ -230,7 +242,13 @@ impl Function {
     pub fn reopen(self) -> Result<Self, OpenError> {
         let Self { address, device, claim, others, bars } = self;
         drop(device);
-        let device = claim.device(address)?;
+        let mut pauses = CLOSING.into_iter();
+        let device = loop {
+            match claim.device(address) {
+                Err(error) if error.is_in_use() => thread::sleep(pauses.next().ok_or(error)?),
+                taken => break taken?,
+            }
+        };
         Ok(Self { address, device, claim, others, bars })
     }
 

@@ -6,5 +6,6 @@ mod function;
 mod rules;
 
 pub use claim::Space;
+pub(crate) use function::CLOSING;
 pub use function::{Descriptors, Function, Member, Members, OpenError};
 pub use rules::{Backend, InitiatorRules, Rules, Taking, WithoutIommu};

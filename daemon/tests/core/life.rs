@@ -42,6 +42,15 @@ fn a_lease_without_an_end_lasts_until_it_is_given_back() {
 }
 
 #[test]
+fn an_initiator_that_is_named_twice_is_one() {
+    let (mut core, session) = core();
+    let mut twice = request("pool", 1);
+    twice.initiators.extend(twice.initiators.clone());
+    let lease = core.map(session, twice).unwrap();
+    assert_eq!(lease.paths.len(), 1, "{lease:?}");
+}
+
+#[test]
 fn a_lease_expires_unless_it_is_renewed() {
     let (mut core, session) = core();
     let lease = core.map(session, request("pool", 1).for_secs(10)).unwrap();

@@ -1,7 +1,7 @@
 //! What a restart leaves of leases and regions.
 
-use peermem_proto::{Event, LeaseEnd, LeaseId, LeaseState, Refusal};
-use peermemd::core::{Effect, Input, RegionSpec, SessionId};
+use peermem_proto::{Event, LeaseEnd, LeaseId, LeaseState, ProviderKind, Refusal};
+use peermemd::core::{Effect, Input, RegionSpec, Returns, SessionId};
 
 use crate::support::{Core, LIMITS, client, pool, request, window};
 
@@ -50,6 +50,34 @@ fn a_client_that_comes_back_finds_its_leases_as_they_were() {
         "{late:?}"
     );
     assert!(matches!(core.lease(timed.id).unwrap().state, LeaseState::Revoked { .. }), "its time goes on");
+}
+
+#[test]
+fn a_region_is_as_large_as_the_config_has_it_now_but_for_what_leases_hold_of_a_pool() {
+    let (mut core, session) = core();
+    core.map(session, request("pool", 2)).unwrap();
+    let (larger, _) = core.restarted(vec![pool("pool", 16)], |_| true);
+    assert_eq!((larger.broker.waiting_count(), larger.free("pool")), (1, 14));
+    let (smaller, effects) = core.restarted(vec![pool("pool", 1)], |_| true);
+    assert_eq!(endings(&effects).len(), 1, "it has no room any more");
+    assert_eq!(smaller.free("pool"), 1);
+
+    let held = |pages| RegionSpec {
+        provider: ProviderKind::P2pmem,
+        returns: Returns::InItsTime,
+        ..pool("held", pages)
+    };
+    let mut core = Core::new();
+    core.step(Input::RegionFound(held(8)));
+    let session = core.connect(client(1000, 1));
+    core.map(session, request("held", 2)).unwrap();
+    // The lease has the rest of it.
+    let (as_before, _) = core.restarted(vec![held(6)], |_| true);
+    assert_eq!((as_before.broker.waiting_count(), as_before.free("held")), (1, 6));
+    // Held no longer: what a lease had is free with its end, which nobody else tells of.
+    let (mut counted, _) = core.restarted(vec![RegionSpec { returns: Returns::AtOnce, ..held(8) }], |_| true);
+    counted.pass(LIMITS.resume_grace.as_secs());
+    assert_eq!((counted.broker.lease_count(), counted.free("held")), (0, 8));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Keeper {
     allocator: PathBuf,
     /// Of ended leases, and not yet said to be back.
     missed: ByteLen,
+    /// Whether somebody looks for what is owed.
+    looked_for: bool,
     /// In the order of their calls.
     waiting: VecDeque<(LeaseId, ByteLen)>,
     jobs: Vec<Job>,
@@ -74,6 +76,7 @@ impl Keeper {
             hold,
             allocator,
             missed: ByteLen::ZERO,
+            looked_for: false,
             waiting: VecDeque::new(),
             jobs: Vec::new(),
         }))
@@ -108,6 +111,17 @@ impl Keeper {
     pub fn release(&mut self, length: ByteLen) {
         self.hold.owe(length);
         self.missed = self.missed.saturating_add(length);
+    }
+
+    /// Whether somebody must begin to look for what is owed, whatever it is owed for. Said once, until [`Self::has_all`].
+    pub fn wants_look(&mut self) -> bool {
+        !self.owed().is_zero() && !std::mem::replace(&mut self.looked_for, true)
+    }
+
+    /// Whether nothing is owed, so that nobody need look any longer.
+    pub fn has_all(&mut self) -> bool {
+        self.looked_for = !self.owed().is_zero();
+        !self.looked_for
     }
 
     /// Takes back what is free of what it waits for.

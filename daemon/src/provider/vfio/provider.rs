@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
-    time::Duration,
 };
 
 use peermem_proto::{ByteLen, ByteRange, PciAddress};
@@ -14,12 +13,8 @@ use crate::{
     mapper::Mappable,
     ranges::Figures,
     sys::vfio::{BarIndex, Command},
-    vfio::{Function, Taking},
+    vfio::{CLOSING, Function, Taking},
 };
-
-/// The pauses, in milliseconds, in which a device may still be open that nobody has any more: systemd leaves the closing of what it has
-/// dropped to another process (`asynchronous_close` in src/shared/async.c), and doesn't wait for it.
-const CLOSING: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// A function bound to vfio-pci, and those of its BARs that the administrator declared to be memory.
 #[derive(Debug)]
@@ -187,7 +182,7 @@ impl VfioProvider {
             if afresh.map_err(VfioError::io(address, "reading its Command register"))? {
                 return Ok(Self::serve(function, wanted)?);
             }
-            thread::sleep(Duration::from_millis(pause));
+            thread::sleep(pause);
         }
         Err(RevokeError::StillOpen(address))
     }
