@@ -181,10 +181,12 @@ fn a_daemon_that_dies_of_a_call_isn_t_killed_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_whose_end_was_cancelled_before_its_turn_ends_all_the_same() {
     let (go_on, goes_on) = std::sync::mpsc::channel();
+    let (begins, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let daemon = Daemon::greeting(move |peer| {
         peer.expect("Map");
         peer.reply(granted(7, 4096), vec![memory(4096)]);
         peer.expect("GetStatus");
+        begins.send(()).unwrap();
         goes_on.recv().unwrap();
         peer.refuse("Draining", json!({}));
         assert_eq!(peer.expect("Unmap")["lease"], 7);
@@ -194,8 +196,7 @@ async fn a_lease_whose_end_was_cancelled_before_its_turn_ends_all_the_same() {
     let lease = client.map(&map(4096)).await.unwrap();
     let other = client.clone();
     let first = tokio::spawn(async move { other.status().await });
-    // It has its turn before the end of the lease wants one.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    begun.recv().await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(50), lease.unmap()).await.is_err());
     go_on.send(()).unwrap();
     assert!(matches!(first.await.unwrap(), Err(CallFailed::Answered(_))));

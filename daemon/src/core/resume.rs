@@ -5,7 +5,7 @@ use std::sync::Arc;
 use peermem_proto::{ByteLen, Event, LeaseEnd, LeaseId, LeaseState, ProviderKind, Refusal, RegionName, call};
 
 use super::{
-    Answer, Broker, Client, Effect, LeaseRecord, Record, RegionSpec, Remembered, Returns, Routes, SessionId,
+    Answer, Broker, Client, Effect, LeaseRecord, Record, RegionSpec, Remembered, Routes, SessionId,
     book::{Entry, Stage, range_of},
     broker::Effects,
     region::{RegionOwner, RegionState},
@@ -32,12 +32,9 @@ impl<R: Routes> Broker<R> {
                 Some(earlier) if earlier.owner.as_ref().is_none_or(&lives) => {
                     let owner =
                         earlier.owner.map(|client| RegionOwner { session: None, client: Arc::new(client) });
-                    // What a held pool has left now says nothing, since its leases hold the rest. All else is as the config has it now.
-                    let is_held = |spec: &RegionSpec| {
-                        spec.provider == ProviderKind::P2pmem && spec.returns == Returns::InItsTime
-                    };
-                    let as_it_was = is_held(&spec) && is_held(&earlier.spec);
-                    let size = if as_it_was { earlier.spec.size } else { spec.size };
+                    // What a pool has left now says nothing, since its leases have the rest. All else is as the config has it now.
+                    let is_pool = spec.provider == ProviderKind::P2pmem;
+                    let size = if is_pool { earlier.spec.size } else { spec.size };
                     let spec = RegionSpec { size, ..spec };
                     self.book.add_region(RegionState::new(spec, earlier.generation, owner));
                 }

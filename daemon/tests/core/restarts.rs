@@ -74,10 +74,19 @@ fn a_region_is_as_large_as_the_config_has_it_now_but_for_what_leases_hold_of_a_p
     // The lease has the rest of it.
     let (as_before, _) = core.restarted(vec![held(6)], |_| true);
     assert_eq!((as_before.broker.waiting_count(), as_before.free("held")), (1, 6));
+    // Nobody holds this one, and what is mapped of it isn't there to be counted either.
+    let counted = |pages| RegionSpec { returns: Returns::AtOnce, ..held(pages) };
+    let mut unheld = Core::new();
+    unheld.step(Input::RegionFound(counted(8)));
+    let session = unheld.connect(client(1000, 1));
+    unheld.map(session, request("held", 5)).unwrap();
+    let (as_before, effects) = unheld.restarted(vec![counted(3)], |_| true);
+    assert!(endings(&effects).is_empty(), "{effects:?}");
+    assert_eq!((as_before.broker.waiting_count(), as_before.free("held")), (1, 3));
     // Held no longer: what a lease had is free with its end, which nobody else tells of.
-    let (mut counted, _) = core.restarted(vec![RegionSpec { returns: Returns::AtOnce, ..held(8) }], |_| true);
-    counted.pass(LIMITS.resume_grace.as_secs());
-    assert_eq!((counted.broker.lease_count(), counted.free("held")), (0, 8));
+    let (mut let_go, _) = core.restarted(vec![counted(6)], |_| true);
+    let_go.pass(LIMITS.resume_grace.as_secs());
+    assert_eq!((let_go.broker.lease_count(), let_go.free("held")), (0, 8));
 }
 
 #[test]
