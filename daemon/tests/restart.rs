@@ -258,8 +258,8 @@ fn an_end_that_could_not_be_written_down_does_not_come_back() {
     // The same bytes, for another lease.
     let (lease, _memory) = client.map(1 << 20);
     eventually("the journal catches up", || {
-        client.assert_alive();
-        let _ = client.call("Renew", json!({ "lease": lease }));
+        // Something must happen, and nothing that is recorded: a journal grows old by itself.
+        daemon.connect().assert_alive();
         daemon.metric("peermem_journal_rewrites_total") > Some(0.0)
     });
     daemon.signal("KILL");
