@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use peermem::{Client, proto::RegionName};
-use peermem_bench::Row;
+use peermem_bench::{Row, median};
 
-use crate::{ctl, stats::median, vram};
+use crate::{ctl, vram};
 
 const SIZES: &str = "--sizes=4KiB..4MiB";
 const ROUNDS: usize = 3;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use peermem_bench::{Goal, Row};
+use peermem_bench::{Goal, Row, median};
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
@@ -13,8 +13,8 @@ use std::os::fd::OwnedFd;
 use crate::{
     client::Client,
     daemon::Daemon,
-    machine::raise_descriptor_limit,
-    stats::{Sorted, median, micros},
+    machine::{move_to, pin_to_one_core, raise_descriptor_limit},
+    stats::{Sorted, millis},
 };
 
 const CLIENTS: usize = 1000;
@@ -24,33 +24,65 @@ const TURN: Duration = Duration::from_millis(1000);
 
 pub(crate) fn run() -> Result<()> {
     raise_descriptor_limit()?;
+    let other_cores = pin_to_one_core()?;
     let daemon = Daemon::start()?;
-    let mut one = Crowd::new(&daemon, 1)?;
-    let mut many = Crowd::new(&daemon, CLIENTS)?;
-    let (mut alone, mut together) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        alone.push(one.run()?);
-        together.push(many.run()?);
-    }
-    let rates = |turns: &[Turn]| median(turns.iter().map(Turn::rate).collect());
-    let of =
-        |hundredths| median(together.iter().map(|turn| micros(turn.took.percentile(hundredths))).collect());
-    let fewest = many.members.iter().map(|member| member.count).min().unwrap_or_default();
-    let all: u32 = many.members.iter().map(|member| member.count).sum();
-
-    Row::new("map + unmap by 1,000 clients", rates(&together), "a second")
-        .against("one client", rates(&alone))
-        .goal(Goal::AtLeast(1.0))
-        .print();
-    Row::new("99 of 100 took at most", of(99) / 1e3, "ms")
-        .against("median", of(50) / 1e3)
-        .goal(Goal::AtMost(20.0))
-        .print();
+    let mut sides = Sides { one: Crowd::new(&daemon, 1)?, many: Crowd::new(&daemon, CLIENTS)? };
+    let beside = sides.measure()?;
+    beside.rates("map + unmap by 1,000 clients").print();
+    beside.latencies().print();
+    let counts: Vec<_> = sides.many.members.iter().map(|member| member.count).collect();
+    let fewest = counts.iter().min().copied().unwrap_or_default();
     Row::new("calls of the client that had the fewest", f64::from(fewest), "calls")
-        .against("mean", f64::from(all) / many.members.len() as f64)
+        .against("mean", f64::from(counts.iter().sum::<u32>()) / counts.len() as f64)
         .goal(Goal::AtLeast(0.5))
         .print();
+    if other_cores.count() == 0 {
+        eprintln!("there is one core only, so the daemon can't have one of its own");
+        return Ok(());
+    }
+    move_to(&other_cores)?;
+    sides.measure()?.rates("the same, the daemon on a core of its own").print();
     Ok(())
+}
+
+/// One client and many, of the same daemon.
+struct Sides {
+    one: Crowd,
+    many: Crowd,
+}
+
+/// The turns of either.
+struct Turns {
+    alone: Vec<Turn>,
+    together: Vec<Turn>,
+}
+
+impl Sides {
+    fn measure(&mut self) -> Result<Turns> {
+        let mut turns = Turns { alone: Vec::new(), together: Vec::new() };
+        for _ in 0..ROUNDS {
+            turns.alone.push(self.one.run()?);
+            turns.together.push(self.many.run()?);
+        }
+        Ok(turns)
+    }
+}
+
+impl Turns {
+    fn rates(&self, what: &str) -> Row {
+        let rates = |turns: &[Turn]| turns.iter().map(Turn::rate).collect::<Vec<_>>();
+        let [together, alone] = [&self.together, &self.alone].map(|turns| rates(turns));
+        Row::in_turns(what, &together, "a second", "one client", &alone).goal(Goal::AtLeast(1.0))
+    }
+
+    fn latencies(&self) -> Row {
+        let of = |hundredths| {
+            let each = self.together.iter().map(|turn| millis(turn.took.percentile(hundredths)));
+            median(each.collect())
+        };
+        let row = Row::new("99 of 100 took at most", of(99), "ms");
+        row.against("median", of(50)).goal(Goal::AtMost(20.0))
+    }
 }
 
 /// Clients that one thread looks after.

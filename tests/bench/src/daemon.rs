@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::machine::folder_in_memory;
+
 /// The region that it serves: host memory, so that it needs no device.
 pub(crate) const REGION: &str = "emulated";
 
@@ -42,7 +44,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one and waits until it says READY.
     pub(crate) fn start() -> Result<Self> {
-        Self::start_in(tempfile::tempdir()?)
+        Self::start_in(folder_in_memory()?)
     }
 
     /// The same in a folder that may have a journal.
@@ -118,7 +120,7 @@ impl Daemon {
     pub(crate) fn kill(mut self) -> Result<TempDir> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(std::mem::replace(&mut self.folder, tempfile::tempdir()?))
+        Ok(std::mem::replace(&mut self.folder, folder_in_memory()?))
     }
 }
 

@@ -3,13 +3,12 @@
 use std::fs;
 
 use anyhow::Result;
-use peermem_bench::{Goal, Row};
+use peermem_bench::{Goal, Row, median};
 
 use crate::{
     client::Client,
     daemon::{Daemon, binary},
     machine::raise_descriptor_limit,
-    stats::median,
 };
 
 const CLIENTS: u32 = 1000;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use peermem_bench::{Goal, Row};
+use peermem_bench::{Goal, Row, median};
 use peermem_proto::{
     LeaseId,
     call::{LeasePage, ListLeases},
@@ -13,7 +13,7 @@ use peermem_proto::{
 use crate::{
     client::Client,
     daemon::Daemon,
-    stats::{Sorted, median, micros},
+    stats::{Sorted, micros},
 };
 
 /// The tables take turns so often, each for so many calls.

@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     let benchmark = Benchmark::parse();
     match benchmark {
         Benchmark::RoundTrip => on_one_core(round_trip::run),
-        Benchmark::Crowd => on_one_core(crowd::run),
+        Benchmark::Crowd => crowd::run(),
         Benchmark::LeaseTable => on_one_core(lease_table::run),
         Benchmark::Restart => on_one_core(restart::run),
         Benchmark::Footprint => on_one_core(footprint::run),

@@ -23,10 +23,10 @@ use peermem::{
     rdma::{Endpoint, EndpointConfig, PreparedEndpoint, Relay, RemoteRegion, pattern},
     verbs::{Access, Device, Memory, MemoryRegion, MrSlice, ProtectionDomain},
 };
-use peermem_bench::Row;
+use peermem_bench::{Row, median};
 use rustix::fs::OFlags;
 
-use crate::{ctl, stats::median, vram};
+use crate::{ctl, vram};
 
 const TOTAL: usize = 16 << 20;
 const PIECES: [usize; 4] = [64 << 10, 256 << 10, 1 << 20, 4 << 20];

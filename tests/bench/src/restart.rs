@@ -3,14 +3,15 @@
 use std::fs;
 
 use anyhow::Result;
-use peermem_bench::{Goal, Row};
+use peermem_bench::{Goal, Row, median};
 
 use peermem_proto::call::GetStatus;
 
 use crate::{
     client::Client,
     daemon::{Daemon, journal_in},
-    stats::{median, millis},
+    machine::folder_in_memory,
+    stats::millis,
 };
 
 const LEASES: u32 = 100_000;
@@ -29,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     let (mut with_none, mut with_all, mut worked) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         with_none.push(millis(Daemon::start()?.start_time()));
-        let folder = tempfile::tempdir()?;
+        let folder = folder_in_memory()?;
         fs::write(journal_in(folder.path()), &journal)?;
         let daemon = Daemon::start_in(folder)?;
         with_all.push(millis(daemon.start_time()));

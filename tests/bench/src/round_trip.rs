@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use peermem_bench::{Goal, Row};
+use peermem_bench::{Goal, Row, median};
 
 use crate::{
     client::{Client, request},
     daemon::Daemon,
     floor::Floor,
-    stats::{Sorted, median, micros},
+    stats::{Sorted, micros},
 };
 
 /// The sides take turns so often, each for so many calls.

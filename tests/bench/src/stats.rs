@@ -29,15 +29,6 @@ impl Sorted {
     }
 }
 
-/// The middle of some figures.
-///
-/// # Panics
-/// Without any.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 pub(crate) fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
@@ -56,6 +47,5 @@ mod tests {
         assert_eq!(sorted.median(), Duration::from_micros(50));
         assert_eq!(sorted.percentile(99), Duration::from_micros(99));
         assert_eq!(Sorted::new(vec![Duration::from_micros(7)]).percentile(99), Duration::from_micros(7));
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
     }
 }

@@ -14,13 +14,12 @@ use peermem_bench::{Goal, Row};
 
 use crate::{
     ctl::{self, DEPTH},
-    stats::median,
     wait::until,
 };
 
 const SIZES: [u64; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 /// How often each size is measured by either.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 6;
 const PORT: u16 = 18515;
 /// Longer than it takes until perftest can begin.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,12 +72,11 @@ pub(crate) fn run(operation: Operation) -> Result<()> {
                 ours()?;
             }
         }
-        Row::new(format!("{name}, {} KiB", size >> 10), median(rates), "MB/s")
-            .against(bandwidth, median(their_rates))
-            .goal(Goal::AtLeast(1.0))
-            .print();
-        let row = Row::new(format!("{name}, {} KiB, {what}", size >> 10), median(times), "µs");
-        latencies.push(row.against(latency, median(their_times)).goal(Goal::AtMost(1.0)));
+        let message = format!("{name}, {} KiB", size >> 10);
+        let row = Row::in_turns(&message, &rates, "MB/s", bandwidth, &their_rates);
+        row.goal(Goal::AtLeast(1.0)).print();
+        let row = Row::in_turns(format!("{message}, {what}"), &times, "µs", latency, &their_times);
+        latencies.push(row.goal(Goal::AtMost(1.0)));
     }
     latencies.iter().for_each(Row::print);
     Ok(())

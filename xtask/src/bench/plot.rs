@@ -1,8 +1,8 @@
 //! Rows as a picture: two bars each, ours above the baseline, and a mark where the goal is.
 
-use peermem_bench::Row;
+use peermem_bench::{Row, Verdict};
 
-use super::table::{amount, goal, mark, times};
+use super::table::{amount, goal, mark, ratio};
 
 /// In pixels.
 const WIDTH: f64 = 920.0;
@@ -65,10 +65,14 @@ struct Canvas {
 impl Canvas {
     fn row(&mut self, row: &Row, scale: f64) {
         self.text(MARGIN, "what", "start", &row.what);
-        let class = row.meets_goal().map_or("what", |met| if met { "good" } else { "bad" });
+        let class = match row.verdict() {
+            Some(Verdict::Met) => "good",
+            Some(Verdict::Missed) => "bad",
+            Some(Verdict::Undecided) | None => "what",
+        };
         let goal = goal(row).map(|goal| format!("(goal {goal})"));
-        let met = row.meets_goal().map(|met| mark(met).to_owned());
-        let verdict: Vec<_> = [row.ratio().map(times), goal, met].into_iter().flatten().collect();
+        let met = row.verdict().map(|verdict| mark(verdict).to_owned());
+        let verdict: Vec<_> = [ratio(row), goal, met].into_iter().flatten().collect();
         self.text(WIDTH - MARGIN, class, "end", &verdict.join(" "));
         self.y += LINE / 2.0;
         let top = self.y;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use peermem_bench::Row;
+use peermem_bench::{Row, Verdict};
 use serde::Serialize;
 
 use super::catalogue::Benchmark;
@@ -35,7 +35,7 @@ struct Judged<'a> {
     #[serde(flatten)]
     row: &'a Row,
     ratio: Option<f64>,
-    meets_goal: Option<bool>,
+    verdict: Option<Verdict>,
 }
 
 impl Report<'_> {
@@ -46,7 +46,7 @@ impl Report<'_> {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let Benchmark { name, about, place } = self.benchmark;
-        let judge = |row| Judged { row, ratio: Row::ratio(row), meets_goal: row.meets_goal() };
+        let judge = |row| Judged { row, ratio: Row::ratio(row), verdict: row.verdict() };
         let rows = self.rows.iter().map(judge).collect();
         let file = File { name, about, place: place.to_string(), machine: self.machine, rows };
         let heading = [about.to_string(), format!("{place}; {}", self.machine)];

@@ -1,7 +1,7 @@
 //! Rows for people to read.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
-use peermem_bench::Row;
+use peermem_bench::{Row, Spread, Verdict};
 
 /// A line below the header and no others.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle {
@@ -27,9 +27,9 @@ pub(super) fn draw(rows: &[Row]) -> String {
             right(amount(row.ours, &row.unit)),
             right(baseline),
             Cell::new(name),
-            right(row.ratio().map(times).unwrap_or_default()),
+            right(ratio(row).unwrap_or_default()),
             right(goal(row).unwrap_or_default()),
-            Cell::new(row.meets_goal().map_or("", mark)),
+            Cell::new(row.verdict().map_or("", mark)),
         ]);
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
@@ -41,11 +41,12 @@ pub(super) fn markdown(rows: &[Row]) -> String {
     for row in rows {
         let baseline = row.baseline.as_ref();
         let baseline = baseline.map(|other| format!("{}, {}", amount(other.value, &row.unit), other.what));
-        let goal = goal(row).map(|goal| match row.meets_goal() {
-            Some(false) => format!("{goal}: missed"),
-            _ => goal,
+        let goal = goal(row).map(|goal| match row.verdict() {
+            Some(Verdict::Missed) => format!("{goal}: missed"),
+            Some(Verdict::Undecided) => format!("{goal}: undecided"),
+            Some(Verdict::Met) | None => goal,
         });
-        let [baseline, ratio, goal] = [baseline, row.ratio().map(times), goal].map(Option::unwrap_or_default);
+        let [baseline, ratio, goal] = [baseline, ratio(row), goal].map(Option::unwrap_or_default);
         let ours = amount(row.ours, &row.unit);
         text += &format!("| {} | {ours} | {baseline} | {ratio} | {goal} |\n", row.what);
     }
@@ -76,8 +77,16 @@ fn thousands(digits: &str) -> String {
     grouped
 }
 
-/// A ratio.
-pub(super) fn times(ratio: f64) -> String {
+/// The row's ratio, and between which those of single turns lie.
+pub(super) fn ratio(row: &Row) -> Option<String> {
+    let ratio = times(row.ratio()?);
+    Some(match row.ratios {
+        Some(Spread { least, most }) => format!("{ratio} ({} to {})", times(least), times(most)),
+        None => ratio,
+    })
+}
+
+fn times(ratio: f64) -> String {
     // Small ones have a digit that says something.
     if ratio < 0.1 { format!("{ratio:.4}x") } else { format!("{ratio:.2}x") }
 }
@@ -88,9 +97,13 @@ pub(super) fn goal(row: &Row) -> Option<String> {
     Some(if row.baseline.is_some() { format!("{goal}x") } else { format!("{goal} {}", row.unit) })
 }
 
-/// Whether a goal is met.
-pub(super) fn mark(is_met: bool) -> &'static str {
-    if is_met { "✓" } else { "✗" }
+/// The sign of a verdict.
+pub(super) fn mark(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Met => "✓",
+        Verdict::Missed => "✗",
+        Verdict::Undecided => "?",
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +131,15 @@ mod tests {
             lines,
             ["| round trip | 50 µs | 20 µs, floor | 2.50x | ≤ 2x: missed |", "| alone | 3 s |  |  | ≤ 5 s |"]
         );
+    }
+
+    #[test]
+    fn turns_that_disagree_are_shown() {
+        let row = Row::in_turns("write", &[9.0, 11.0], "MB/s", "ib_write_bw", &[10.0, 10.0]);
+        let row = row.goal(Goal::AtLeast(1.0));
+        let shown = "| write | 11 MB/s | 10 MB/s, ib_write_bw | 1.10x (0.90x to 1.10x) | ≥ 1x: undecided |";
+        assert_eq!(markdown(std::slice::from_ref(&row)).lines().nth(2), Some(shown));
+        assert!(draw(&[row]).contains('?'));
     }
 
     #[test]
