@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Client, MemoryId, RegionSpec};
 
-/// One thing to remember.
+/// One thing to remember. Its kind is the only key of an object: with a tag inside, serde would have to read each record twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "record", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Record {
     /// A region is like this.
     Region(RegionRecord),
