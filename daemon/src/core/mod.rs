@@ -62,7 +62,7 @@ pub use findings::Findings;
 pub use input::{Answer, Effect, Input, MemoryId, Placed, Reach, SessionId, Ticket};
 pub use limits::{Held, Limits, within};
 pub use record::{LeaseRecord, Record, RegionRecord, Remembered};
-pub use region::{RegionSpec, Returns};
+pub use region::{RegionSpec, Returns, Share};
 
 use peermem_proto::{Initiator, PciAddress, Route};
 

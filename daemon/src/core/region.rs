@@ -27,6 +27,10 @@ pub struct RegionSpec {
     pub shape: Shape,
     /// How many bytes may be leased.
     pub size: ByteLen,
+    /// On which terms, where it is a part of memory that others take from too. What leases have of it isn't in `size` after a
+    /// restart, which finds it taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// Offsets and lengths must be multiples of this; not zero.
     pub alignment: ByteLen,
     /// How a mapping becomes an MR.
@@ -50,6 +54,27 @@ impl RegionSpec {
         (&self.name, self.provider, self.device, self.incarnation, self.shape)
             == (&earlier.name, earlier.provider, earlier.device, earlier.incarnation, earlier.shape)
     }
+
+    /// The size of this memory, which `earlier` was, while leases have `leased` bytes of it.
+    pub(super) fn size_after(&self, earlier: &Self, leased: ByteLen) -> ByteLen {
+        let Some(Share { most, .. }) = self.share else { return self.size };
+        // On the terms of before, what is missing from it now is with leases, or on its way back from them.
+        if (self.share, self.returns) == (earlier.share, earlier.returns) {
+            return earlier.size;
+        }
+        let with_leases = self.size.saturating_add(leased);
+        most.map_or(with_leases, |most| with_leases.min(most)).max(leased)
+    }
+}
+
+/// On which terms a region is a part of memory that others take from too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// It has no more than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<ByteLen>,
+    /// That much isn't its.
+    pub leave: ByteLen,
 }
 
 /// When the memory of an ended lease can be leased again.

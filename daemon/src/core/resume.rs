@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peermem_proto::{ByteLen, Event, LeaseEnd, LeaseId, LeaseState, ProviderKind, Refusal, RegionName, call};
+use peermem_proto::{ByteLen, Event, LeaseEnd, LeaseId, LeaseState, Refusal, RegionName, call};
 
 use super::{
     Answer, Broker, Client, Effect, LeaseRecord, Record, RegionSpec, Remembered, Routes, SessionId,
@@ -32,9 +32,11 @@ impl<R: Routes> Broker<R> {
                 Some(earlier) if earlier.owner.as_ref().is_none_or(&lives) => {
                     let owner =
                         earlier.owner.map(|client| RegionOwner { session: None, client: Arc::new(client) });
-                    // What a pool has left now says nothing, since its leases have the rest. All else is as the config has it now.
-                    let is_pool = spec.provider == ProviderKind::P2pmem;
-                    let size = if is_pool { earlier.spec.size } else { spec.size };
+                    let of_it = remembered.leases.values().map(|record| &record.lease).filter(|lease| {
+                        (&lease.region, lease.generation) == (&spec.name, earlier.generation)
+                    });
+                    let leased = of_it.fold(ByteLen::ZERO, |sum, lease| sum.saturating_add(lease.length));
+                    let size = spec.size_after(&earlier.spec, leased);
                     let spec = RegionSpec { size, ..spec };
                     self.book.add_region(RegionState::new(spec, earlier.generation, owner));
                 }

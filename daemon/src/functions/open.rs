@@ -147,6 +147,7 @@ fn spec(name: RegionName, device: PciAddress, size: ByteLen, incarnation: u64) -
         incarnation,
         shape: Shape::Pool,
         size,
+        share: None,
         alignment: ByteLen::from_usize(rustix::param::page_size()),
         method: Method::Dmabuf,
         revocation: Revocation::Enforced,

@@ -69,6 +69,8 @@ pub enum LendError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Dirty,
+    /// Somebody zeroes it: nobody else may begin to, since the next client may have it when they end.
+    Clearing,
     Clean,
     Lent,
 }
@@ -108,6 +110,7 @@ pub fn spec(name: RegionName, dax: &Dax) -> RegionSpec {
         incarnation: dax.incarnation,
         shape: Shape::Pool,
         size: dax.size,
+        share: None,
         alignment: dax.size,
         method: Method::Pinned,
         revocation: Revocation::Advisory,
@@ -142,7 +145,7 @@ impl Dax {
     pub fn lend(&mut self) -> Result<OwnedFd, LendError> {
         match self.state {
             State::Lent => Err(LendError::Lent(self.name.clone())),
-            State::Dirty => Err(LendError::NotCleared(self.name.clone())),
+            State::Dirty | State::Clearing => Err(LendError::NotCleared(self.name.clone())),
             State::Clean => {
                 let fd = self.descriptor()?;
                 self.state = State::Lent;
@@ -174,20 +177,23 @@ impl Dax {
         was_lent
     }
 
-    /// The work that stands between a client and the next one, or before the first; `None` when nothing is to be done.
+    /// The work that stands between a client and the next one, or before the first; `None` when nothing is to be done, or
+    /// somebody is at it. If it fails, the device stays out of use.
     ///
     /// # Errors
     /// [`DaxError::Open`].
-    pub fn clearing(&self) -> Result<Option<DaxClearing>, DaxError> {
-        match self.state {
-            State::Dirty => Ok(Some(DaxClearing { fd: self.descriptor()?, size: self.size })),
-            State::Clean | State::Lent => Ok(None),
+    pub fn clearing(&mut self) -> Result<Option<DaxClearing>, DaxError> {
+        if self.state != State::Dirty {
+            return Ok(None);
         }
+        let clearing = DaxClearing { fd: self.descriptor()?, size: self.size };
+        self.state = State::Clearing;
+        Ok(Some(clearing))
     }
 
     /// Takes it into use.
     pub fn cleared(&mut self, _: DaxCleared) {
-        if self.state == State::Dirty {
+        if self.state == State::Clearing {
             self.state = State::Clean;
         }
     }
@@ -252,6 +258,17 @@ mod tests {
         assert!(matches!(dax.lend(), Err(LendError::NotCleared(_))));
         clear(&mut dax);
         assert_eq!(fs::read(&path).unwrap(), [0; 8192]);
+        dax.lend().unwrap();
+    }
+
+    #[test]
+    fn nobody_zeroes_it_while_the_next_client_has_it() {
+        let dev = tempfile::tempdir().unwrap();
+        fs::write(dev.path().join("dax0.0"), [0xff; 8192]).unwrap();
+        let mut dax = device(dev.path()).unwrap();
+        let clearing = dax.clearing().unwrap().unwrap();
+        assert!(dax.clearing().unwrap().is_none(), "it is being zeroed already");
+        dax.cleared(clearing.run().unwrap());
         dax.lend().unwrap();
     }
 

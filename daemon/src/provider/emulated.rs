@@ -15,6 +15,7 @@ pub fn spec(name: RegionName, size: ByteLen) -> RegionSpec {
         incarnation: 0,
         shape: Shape::Pool,
         size,
+        share: None,
         alignment: ByteLen::from_usize(rustix::param::page_size()),
         method: Method::Pinned,
         revocation: Revocation::Advisory,

@@ -81,6 +81,7 @@ pub fn spec(request: &call::Register, dmabuf: &Dmabuf) -> RegionSpec {
         incarnation: 0,
         shape: Shape::Window,
         size: dmabuf.size,
+        share: None,
         alignment: ByteLen::from_usize(rustix::param::page_size()),
         method: Method::Dmabuf,
         // The exporter may revoke a dma-buf; the daemon can't make it.

@@ -121,6 +121,10 @@ impl Shell {
         request: &call::Register,
         fd: OwnedFd,
     ) -> Result<call::RegisterReply> {
+        // A name of the config's is not to be had: the function that it means may be plugged in at any time.
+        if let Some(refusal) = self.functions.why_not_served(&request.name) {
+            return Err(refusal.clone().into());
+        }
         let dmabuf = Dmabuf::inspect(fd, &self.exporters)?;
         if !self.broker.routes_mut().has_function(request.device) {
             return Err(Refusal::UnknownDevice { device: request.device }.into());

@@ -49,7 +49,7 @@ impl Shell {
 
     /// Has a device zeroed, if it is to be.
     pub(super) fn clear_dax(&mut self, region: &RegionName) {
-        let Some(Source::Dax(dax)) = self.sources.get(region) else { return };
+        let Some(Source::Dax(dax)) = self.sources.get_mut(region) else { return };
         match dax.clearing() {
             Ok(Some(clearing)) => self.send(Work::ClearDax(region.clone(), clearing)),
             Ok(None) => {}

@@ -1,9 +1,9 @@
 //! What a restart leaves of leases and regions.
 
-use peermem_proto::{Event, LeaseEnd, LeaseId, LeaseState, ProviderKind, Refusal};
-use peermemd::core::{Effect, Input, RegionSpec, Returns, SessionId};
+use peermem_proto::{ByteLen, Event, LeaseEnd, LeaseId, LeaseState, ProviderKind, Refusal};
+use peermemd::core::{Effect, Input, RegionSpec, Returns, SessionId, Share};
 
-use crate::support::{Core, LIMITS, client, pool, request, window};
+use crate::support::{Core, LIMITS, PAGE, client, pool, request, window};
 
 fn core() -> (Core, SessionId) {
     let mut core = Core::new();
@@ -53,7 +53,7 @@ fn a_client_that_comes_back_finds_its_leases_as_they_were() {
 }
 
 #[test]
-fn a_region_is_as_large_as_the_config_has_it_now_but_for_what_leases_hold_of_a_pool() {
+fn a_region_is_as_large_as_the_config_has_it_now() {
     let (mut core, session) = core();
     core.map(session, request("pool", 2)).unwrap();
     let (larger, _) = core.restarted(vec![pool("pool", 16)], |_| true);
@@ -61,12 +61,20 @@ fn a_region_is_as_large_as_the_config_has_it_now_but_for_what_leases_hold_of_a_p
     let (smaller, effects) = core.restarted(vec![pool("pool", 1)], |_| true);
     assert_eq!(endings(&effects).len(), 1, "it has no room any more");
     assert_eq!(smaller.free("pool"), 1);
+}
 
-    let held = |pages| RegionSpec {
+/// A part of what others take from too.
+fn held(pages: u64) -> RegionSpec {
+    RegionSpec {
         provider: ProviderKind::P2pmem,
+        share: Some(Share::default()),
         returns: Returns::InItsTime,
         ..pool("held", pages)
-    };
+    }
+}
+
+#[test]
+fn what_leases_have_of_a_share_is_of_it_still() {
     let mut core = Core::new();
     core.step(Input::RegionFound(held(8)));
     let session = core.connect(client(1000, 1));
@@ -87,6 +95,25 @@ fn a_region_is_as_large_as_the_config_has_it_now_but_for_what_leases_hold_of_a_p
     let (mut let_go, _) = core.restarted(vec![counted(6)], |_| true);
     let_go.pass(LIMITS.resume_grace.as_secs());
     assert_eq!((let_go.broker.lease_count(), let_go.free("held")), (0, 8));
+}
+
+#[test]
+fn a_share_on_new_terms_has_its_new_size() {
+    let pages = |count| ByteLen::new(count * PAGE);
+    let mut core = Core::new();
+    core.step(Input::RegionFound(held(8)));
+    let session = core.connect(client(1000, 1));
+    let after = |core: &Core, most: Option<u64>, leave, found| {
+        let share = Some(Share { most: most.map(pages), leave: pages(leave) });
+        let (core, effects) = core.restarted(vec![RegionSpec { share, ..held(found) }], |_| true);
+        assert!(endings(&effects).is_empty(), "{effects:?}");
+        (core.broker.waiting_count(), core.free("held"))
+    };
+    assert_eq!(after(&core, None, 3, 5), (0, 5), "nobody has anything of it");
+    core.map(session, request("held", 2)).unwrap();
+    assert_eq!(after(&core, None, 3, 3), (1, 3));
+    assert_eq!(after(&core, Some(4), 0, 4), (1, 2), "leases count");
+    assert_eq!(after(&core, Some(1), 0, 1), (1, 0), "more than that is leased already");
 }
 
 #[test]

@@ -72,6 +72,7 @@ pub(crate) fn pool(name: &str, pages: u64) -> RegionSpec {
         incarnation: 0,
         shape: Shape::Pool,
         size: ByteLen::new(pages * PAGE),
+        share: None,
         alignment: ByteLen::new(PAGE),
         method: Method::Pinned,
         revocation: Revocation::Advisory,

@@ -256,3 +256,14 @@ fn taking_a_region_back_ends_its_leases_with_an_event() {
     drop((again, mapping, events, owner, other, buffer));
     machine.is_as_before();
 }
+
+#[test]
+fn a_name_of_the_config_s_is_not_to_be_had() {
+    // On the NVMe driver, so that it isn't served.
+    let elsewhere = Drive::named("a").address;
+    let bar =
+        format!("{CONFIG}\n[[vfio.bar]]\ndevice = \"{elsewhere}\"\nbar = 0\nname = \"{}\"\n", vram::NAME);
+    let daemon = Daemon::start_with(Some(&bar));
+    let refused = refusal(register(&daemon.client(), vram::allocate(SIZE), Sharing::Everyone));
+    assert!(matches!(&refused, Refusal::NotServed { region, .. } if *region == vram::name()), "{refused}");
+}

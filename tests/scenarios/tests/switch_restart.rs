@@ -17,7 +17,7 @@ use peermem::{Client, verbs::Memory};
 use peermem_proto::{ByteLen, LeaseId, Refusal, Sharing};
 use peermem_scenarios::{
     command::run,
-    daemon::{Daemon, SOCKET, UNIT, refusal},
+    daemon::{Config, Daemon, SOCKET, UNIT, refusal},
     drive::Drive,
     leased::{request, request_whole, rxe},
     mover::{Pair, be_mover, be_target},
@@ -154,4 +154,27 @@ fn kill_9_loses_no_lease_and_fails_no_transfer() {
     survives("kill -9", |daemon| {
         kill(Pid::from_raw(daemon.pid().try_into().unwrap()), Signal::SIGKILL).unwrap();
     });
+}
+
+#[test]
+fn a_restart_leaves_others_what_the_config_says_then() {
+    let leave = |mib: u64| format!("[p2pmem]\nleave = \"{mib}MiB\"\n");
+    let drive = Drive::named("a");
+    let daemon = Daemon::start_with(Some(&leave(8)));
+    let all = daemon.pool(&drive).size.get() + (8 << 20);
+    let client = daemon.client();
+    let lease = client.map(&request(drive.region(), ByteLen::new(4 << 20), &[rxe()])).unwrap();
+    lease.mapping().unwrap().copy_from_slice(0, b"ours").unwrap();
+    for mib in [24, 0] {
+        let _now = Config::put(Some(&leave(mib)));
+        run(&format!("systemctl restart {UNIT}"));
+        client.status().unwrap();
+        assert!(!lease.is_lost());
+        let pool = daemon.pool(&drive);
+        assert_eq!((pool.size.get(), drive.available()), (all - (mib << 20), mib << 20));
+        assert_eq!(pool.free, ByteLen::new(pool.size.get() - (4 << 20)));
+    }
+    let mut seen = [0; 4];
+    lease.mapping().unwrap().copy_to_slice(0, &mut seen).unwrap();
+    assert_eq!(&seen, b"ours");
 }

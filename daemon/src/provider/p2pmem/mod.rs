@@ -155,6 +155,7 @@ fn inspect(folder: PathBuf, device: PciAddress, rules: &Rules) -> Option<(Region
         incarnation: incarnation(&folder),
         shape: Shape::Pool,
         size,
+        share: Some(plan.share()),
         alignment: pool::page(),
         method: Method::OnDemand,
         revocation: Revocation::Advisory,

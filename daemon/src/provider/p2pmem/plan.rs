@@ -5,6 +5,7 @@ use std::str::FromStr;
 use peermem_proto::ByteLen;
 
 use super::pool::{page, whole_pages};
+use crate::core::Share;
 
 /// How much of a pool the daemon holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +38,16 @@ impl Plan {
             Amount::AtMost(bytes) => bytes,
         };
         whole_pages(available.saturating_sub(self.leave).min(most))
+    }
+
+    /// The terms of the region that is held by it.
+    pub(super) fn share(self) -> Share {
+        match self.amount {
+            // Nothing is held, so that nothing is left to anybody.
+            Amount::Nothing => Share::default(),
+            Amount::All => Share { most: None, leave: self.leave },
+            Amount::AtMost(bytes) => Share { most: Some(bytes), leave: self.leave },
+        }
     }
 }
 
