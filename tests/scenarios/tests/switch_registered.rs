@@ -259,10 +259,10 @@ fn taking_a_region_back_ends_its_leases_with_an_event() {
 
 #[test]
 fn a_name_of_the_config_s_is_not_to_be_had() {
-    // On the NVMe driver, so that it isn't served.
+    // Its buffer, which isn't served: it has the NVMe driver.
     let elsewhere = Drive::named("a").address;
     let bar =
-        format!("{CONFIG}\n[[vfio.bar]]\ndevice = \"{elsewhere}\"\nbar = 0\nname = \"{}\"\n", vram::NAME);
+        format!("{CONFIG}\n[[vfio.bar]]\ndevice = \"{elsewhere}\"\nbar = 2\nname = \"{}\"\n", vram::NAME);
     let daemon = Daemon::start_with(Some(&bar));
     let refused = refusal(register(&daemon.client(), vram::allocate(SIZE), Sharing::Everyone));
     assert!(matches!(&refused, Refusal::NotServed { region, .. } if *region == vram::name()), "{refused}");
