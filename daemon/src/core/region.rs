@@ -58,9 +58,10 @@ impl RegionSpec {
     /// The size of this memory, which `earlier` was, while leases have `leased` bytes of it.
     pub(super) fn size_after(&self, earlier: &Self, leased: ByteLen) -> ByteLen {
         let Some(Share { most, .. }) = self.share else { return self.size };
-        // On the terms of before, what is missing from it now is with leases, or on its way back from them.
+        // On the terms of before, what is missing from it now is with leases, or on its way back from them. Where there is more, others
+        // had it then, unless leases that aren't mapped yet are among it.
         if (self.share, self.returns) == (earlier.share, earlier.returns) {
-            return earlier.size;
+            return if leased.is_zero() { earlier.size.max(self.size) } else { earlier.size };
         }
         let with_leases = self.size.saturating_add(leased);
         most.map_or(with_leases, |most| with_leases.min(most)).max(leased)

@@ -77,6 +77,10 @@ fn held(pages: u64) -> RegionSpec {
 fn what_leases_have_of_a_share_is_of_it_still() {
     let mut core = Core::new();
     core.step(Input::RegionFound(held(8)));
+    for (found, size) in [(6, 8), (10, 10)] {
+        // Ended leases' clients have some of it still, or others had when the first daemon took it.
+        assert_eq!(core.restarted(vec![held(found)], |_| true).0.free("held"), size);
+    }
     let session = core.connect(client(1000, 1));
     core.map(session, request("held", 2)).unwrap();
     // The lease has the rest of it.
