@@ -46,40 +46,59 @@ pub(crate) enum Operation {
 pub(crate) fn run(operation: Operation) -> Result<()> {
     let name = operation.to_possible_value().context("every operation has a name")?;
     let (name, (bandwidth, latency, what)) = (name.get_name(), programs(operation));
-    let mut latencies = Vec::new();
+    let (mut rates, mut times) = (Vec::new(), Vec::new());
     for size in SIZES {
-        let [mut rates, mut their_rates, mut times, mut their_times] = [const { Vec::new() }; 4];
+        let mut rate = Turns { of: format!("{} KiB", size >> 10), ours: Vec::new(), theirs: Vec::new() };
+        let mut time = rate.clone();
         let sizes = format!("--sizes={size}");
-        let mut ours = || -> Result<()> {
-            for measured in ctl::measure(name, &["--poll", &sizes])? {
-                rates.push(measured.bytes_per_second / 1e6);
-                times.push(measured.latency_ns.p50 as f64 / 1e3);
-            }
-            Ok(())
-        };
-        let mut theirs = || -> Result<()> {
-            their_rates.push(perftest(bandwidth, size)?);
-            their_times.push(perftest(latency, size)?);
-            Ok(())
-        };
         for round in 0..ROUNDS {
             // A machine that gets slower and slower is neither's advantage.
-            if round % 2 == 0 {
-                ours()?;
-                theirs()?;
-            } else {
-                theirs()?;
-                ours()?;
+            for is_ours in [round % 2 == 0, round % 2 != 0] {
+                if is_ours {
+                    for measured in ctl::measure(name, &["--poll", &sizes])? {
+                        rate.ours.push(measured.bytes_per_second / 1e6);
+                        time.ours.push(measured.latency_ns.p50 as f64 / 1e3);
+                    }
+                } else {
+                    rate.theirs.push(perftest(bandwidth, size)?);
+                    time.theirs.push(perftest(latency, size)?);
+                }
             }
         }
-        let message = format!("{name}, {} KiB", size >> 10);
-        let row = Row::in_turns(&message, &rates, "MB/s", bandwidth, &their_rates);
-        row.goal(Goal::AtLeast(1.0)).print();
-        let row = Row::in_turns(format!("{message}, {what}"), &times, "µs", latency, &their_times);
-        latencies.push(row.goal(Goal::AtMost(1.0)));
+        rates.push(rate);
+        times.push(time);
     }
-    latencies.iter().for_each(Row::print);
+    for Turns { of, ours, theirs } in with_all(rates) {
+        let row = Row::in_turns(format!("{name}, {of}"), &ours, "MB/s", bandwidth, &theirs);
+        row.goal(Goal::AtLeast(1.0)).print();
+    }
+    for Turns { of, ours, theirs } in with_all(times) {
+        let row = Row::in_turns(format!("{name}, {of}, {what}"), &ours, "µs", latency, &theirs);
+        row.goal(Goal::AtMost(1.0)).print();
+    }
     Ok(())
+}
+
+/// What either side reached in turns, with messages of one size or of all.
+#[derive(Clone)]
+struct Turns {
+    of: String,
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+}
+
+/// Adds the geometric means over the sizes, turn by turn: chance evens out in them.
+fn with_all(mut sizes: Vec<Turns>) -> Vec<Turns> {
+    let all = |side: fn(&Turns) -> &[f64]| {
+        let mean = |turn: usize| {
+            let logarithms = sizes.iter().map(|turns| side(turns)[turn].ln());
+            (logarithms.sum::<f64>() / sizes.len() as f64).exp()
+        };
+        (0..ROUNDS).map(mean).collect()
+    };
+    let (ours, theirs) = (all(|turns| &turns.ours), all(|turns| &turns.theirs));
+    sizes.push(Turns { of: "all sizes".to_owned(), ours, theirs });
+    sizes
 }
 
 /// The figure that one of its runs reports. Its two ends lose each other now and then while they begin, on a busy machine.
@@ -162,4 +181,25 @@ fn wait_for_listener() -> Result<()> {
             fields.get(1).is_some_and(|local| local.ends_with(&suffix)) && fields.get(3) == Some(&"0A")
         }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_sizes_count_alike() {
+        let turns = |ours, theirs| Turns {
+            of: String::new(),
+            ours: vec![ours; ROUNDS],
+            theirs: vec![theirs; ROUNDS],
+        };
+        let sizes = with_all(vec![turns(1.0, 10.0), turns(16.0, 40.0)]);
+        let [.., all] = &sizes[..] else { panic!("they are there") };
+        for (seen, expected) in
+            all.ours.iter().zip([4.0; ROUNDS]).chain(all.theirs.iter().zip([20.0; ROUNDS]))
+        {
+            assert!((seen - expected).abs() < 1e-9, "{seen}");
+        }
+    }
 }
