@@ -55,9 +55,11 @@ impl RegionSpec {
             == (&earlier.name, earlier.provider, earlier.device, earlier.incarnation, earlier.shape)
     }
 
-    /// The size of this memory, which `earlier` was, while leases have `leased` bytes of it.
-    pub(super) fn size_after(&self, earlier: &Self, leased: ByteLen) -> ByteLen {
+    /// The size of this memory, which `earlier` was, while leases of the living have `leased` bytes of it. Only of a share is that
+    /// asked for.
+    pub(super) fn size_after(&self, earlier: &Self, leased: impl FnOnce() -> ByteLen) -> ByteLen {
         let Some(Share { most, .. }) = self.share else { return self.size };
+        let leased = leased();
         // On the terms of before, what is missing from it now is with leases, or on its way back from them. Where there is more, others
         // had it then, unless leases that aren't mapped yet are among it.
         if (self.share, self.returns) == (earlier.share, earlier.returns) {

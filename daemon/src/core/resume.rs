@@ -1,8 +1,8 @@
 //! After a restart: what is remembered, and who comes back for it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use peermem_proto::{ByteLen, Event, LeaseEnd, LeaseId, LeaseState, Refusal, RegionName, call};
+use peermem_proto::{ByteLen, Event, Generation, LeaseEnd, LeaseId, LeaseState, Refusal, RegionName, call};
 
 use super::{
     Answer, Broker, Client, Effect, LeaseRecord, Record, RegionSpec, Remembered, Routes, SessionId,
@@ -32,10 +32,8 @@ impl<R: Routes> Broker<R> {
                 Some(earlier) if earlier.owner.as_ref().is_none_or(&lives) => {
                     let owner =
                         earlier.owner.map(|client| RegionOwner { session: None, client: Arc::new(client) });
-                    let of_it = remembered.leases.values().map(|record| &record.lease).filter(|lease| {
-                        (&lease.region, lease.generation) == (&spec.name, earlier.generation)
-                    });
-                    let leased = of_it.fold(ByteLen::ZERO, |sum, lease| sum.saturating_add(lease.length));
+                    let leased =
+                        || leased_by_the_living(&remembered.leases, &spec.name, earlier.generation, &lives);
                     let size = spec.size_after(&earlier.spec, leased);
                     let spec = RegionSpec { size, ..spec };
                     self.book.add_region(RegionState::new(spec, earlier.generation, owner));
@@ -154,4 +152,17 @@ impl<R: Routes> Broker<R> {
         let region = self.book.regions.get(region)?;
         Some((region.free(), region.spec.size.saturating_sub(region.free())))
     }
+}
+
+/// How much of a region leases have whose clients live.
+fn leased_by_the_living(
+    leases: &BTreeMap<LeaseId, LeaseRecord>,
+    region: &RegionName,
+    generation: Generation,
+    lives: impl Fn(&Client) -> bool,
+) -> ByteLen {
+    let of_it = leases.values().filter(|LeaseRecord { lease, client, .. }| {
+        (&lease.region, lease.generation) == (region, generation) && lives(client)
+    });
+    of_it.fold(ByteLen::ZERO, |sum, record| sum.saturating_add(record.lease.length))
 }

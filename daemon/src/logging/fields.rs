@@ -29,13 +29,7 @@ struct Line<'w> {
 }
 
 impl Line<'_> {
-    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        if self.result.is_ok() {
-            self.result = self.try_put(field.name(), value);
-        }
-    }
-
-    fn try_put(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+    fn put(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
         if !std::mem::take(&mut self.is_empty) {
             self.writer.write_char(' ')?;
         }
@@ -52,11 +46,9 @@ impl Line<'_> {
 
 impl Visit for Line<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.put(field, format_args!("{value:?}"));
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, format_args!("{value}"));
+        if self.result.is_ok() {
+            self.result = self.put(field.name(), format_args!("{value:?}"));
+        }
     }
 }
 

@@ -118,6 +118,10 @@ fn a_share_on_new_terms_has_its_new_size() {
     assert_eq!(after(&core, None, 3, 3), (1, 3));
     assert_eq!(after(&core, Some(4), 0, 4), (1, 2), "leases count");
     assert_eq!(after(&core, Some(1), 0, 1), (1, 0), "more than that is leased already");
+    // What the dead had is there to be found.
+    let share = Some(Share { most: None, leave: pages(3) });
+    let (alone, _) = core.restarted(vec![RegionSpec { share, ..held(5) }], |_| false);
+    assert_eq!((alone.broker.lease_count(), alone.free("held")), (0, 5));
 }
 
 #[test]
