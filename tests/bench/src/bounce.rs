@@ -26,7 +26,7 @@ pub(crate) fn run_gpu() -> Result<()> {
 fn compare(from: &RegionName, to: &RegionName) -> Result<()> {
     let mut measured = Vec::new();
     for _ in 0..ROUNDS {
-        measured.extend(ctl::measure_between("write", [from, to], &["--recommend", "--poll", SIZES])?);
+        measured.extend(ctl::measure("write", [from, to], &["--recommend", "--poll", SIZES])?);
     }
     let mut kinds: Vec<_> = measured.iter().map(|measured| (measured.bytes, measured.depth)).collect();
     kinds.sort_unstable();

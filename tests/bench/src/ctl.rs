@@ -34,13 +34,18 @@ pub(crate) struct Percentiles {
     pub(crate) p50: u64,
 }
 
-/// The buffers of the first two drives, in the order of their addresses.
+/// The buffers of the first two drives.
 pub(crate) fn buffers() -> Result<[Region; 2]> {
+    first_two(ProviderKind::P2pmem)
+}
+
+/// The first two regions of that kind, in the order of their devices' addresses and their names.
+pub(crate) fn first_two(kind: ProviderKind) -> Result<[Region; 2]> {
     let mut regions = Client::connect()?.regions()?;
-    regions.retain(|region| region.provider == ProviderKind::P2pmem);
-    regions.sort_by_key(|region| region.device);
+    regions.retain(|region| region.provider == kind);
+    regions.sort_by(|one, other| (one.device, &one.name).cmp(&(other.device, &other.name)));
     regions.truncate(2);
-    <[Region; 2]>::try_from(regions).ok().context("two drives with buffers are needed")
+    <[Region; 2]>::try_from(regions).ok().with_context(|| format!("two regions of kind {kind} are needed"))
 }
 
 /// The command for that operation and these options.
@@ -58,13 +63,7 @@ fn between(operation: &str, [from, to]: [&RegionName; 2], options: &[&str]) -> C
 }
 
 /// Runs it; every byte must have arrived.
-pub(crate) fn measure(operation: &str, options: &[&str]) -> Result<Vec<Measured>> {
-    let [from, to] = buffers()?;
-    measure_between(operation, [&from.name, &to.name], options)
-}
-
-/// The same between any two regions.
-pub(crate) fn measure_between(
+pub(crate) fn measure(
     operation: &str,
     ends: [&RegionName; 2],
     options: &[&str],

@@ -13,6 +13,8 @@ mod floor;
 mod footprint;
 mod lease_table;
 mod machine;
+mod memory;
+mod perftest;
 mod relay;
 mod restart;
 mod round_trip;
@@ -45,6 +47,9 @@ enum Benchmark {
     Transfers {
         /// What they do
         operation: transfers::Operation,
+        /// Between which memory
+        #[arg(long, default_value = "drives")]
+        between: memory::Kind,
     },
     /// Directly from device to device, beside a bounce through host memory; in the guest
     Bounce,
@@ -72,7 +77,7 @@ fn main() -> Result<()> {
         Benchmark::Footprint => on_one_core(footprint::run),
         Benchmark::Floor { reply } => on_one_core(|| floor::serve(&reply)),
         Benchmark::MrCache => cache::run(),
-        Benchmark::Transfers { operation } => transfers::run(operation),
+        Benchmark::Transfers { operation, between } => transfers::run(operation, between),
         Benchmark::Bounce => bounce::run(),
         Benchmark::BounceGpu => bounce::run_gpu(),
         Benchmark::Relay => relay::run(),

@@ -45,6 +45,16 @@ impl fmt::Display for Place {
 /// Starts the daemon, with room in the drives' buffers for programs that have no leases, and runs that subcommand; with
 /// `gpu` so that soft-RoCE takes dma-bufs.
 macro_rules! guest {
+    (dax $subcommand:literal) => {
+        concat!(
+            "chown peermem /dev/dax0.0 /dev/dax1.0\n",
+            "mkdir -p /etc/peermemd\n",
+            "for dax in dax0.0 dax1.0; do printf '[[dax.region]]\ndevice = \"%s\"\nname = \"%s\"\n' $dax $dax; done > /etc/peermemd/peermemd.toml\n",
+            "systemctl start peermemd\n",
+            "/usr/libexec/peermem-tests/peermem-bench ",
+            $subcommand
+        )
+    };
     (gpu $subcommand:literal) => {
         concat!("export LD_PRELOAD=/usr/lib/peermem-tests/librxe_dmabuf.so\n", guest!($subcommand))
     };
@@ -101,6 +111,21 @@ pub(super) const BENCHMARKS: &[Benchmark] = &[
         name: "send",
         about: "sends between the buffers of two drives through leases, beside perftest on the same memory",
         place: Place::Guest { profile: "switch", commands: guest!("transfers send") },
+    },
+    Benchmark {
+        name: "write-dax",
+        about: "writes between two device DAXes through leases, beside perftest on the same memory",
+        place: Place::Guest { profile: "dax-pair", commands: guest!(dax "transfers write --between dax") },
+    },
+    Benchmark {
+        name: "read-dax",
+        about: "reads between two device DAXes through leases, beside perftest on the same memory",
+        place: Place::Guest { profile: "dax-pair", commands: guest!(dax "transfers read --between dax") },
+    },
+    Benchmark {
+        name: "send-dax",
+        about: "sends between two device DAXes through leases, beside perftest on the same memory",
+        place: Place::Guest { profile: "dax-pair", commands: guest!(dax "transfers send --between dax") },
     },
     Benchmark {
         name: "bounce",
