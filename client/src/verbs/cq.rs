@@ -234,8 +234,7 @@ impl CompletionQueue {
             .map_err(failed("ibv_req_notify_cq"))
     }
 
-    /// Polls until there is a completion: the lowest latency, at the price of a core. Once that takes longer than a short transfer
-    /// does, other threads may run on this core between two polls: with a software device, what moves the bytes may be one of them.
+    /// Polls until there is a completion: the lowest latency, at the price of a core.
     ///
     /// # Errors
     ///
@@ -245,14 +244,10 @@ impl CompletionQueue {
         completions: &mut Vec<Completion>,
         deadline: Instant,
     ) -> Result<(), CompletionError> {
-        /// A transfer of some kilobytes, by hardware. Against a longer one a yield, a system call, is nothing.
-        const SHORT: Duration = Duration::from_micros(5);
-        // No pause between the polls: whoever polls has a core to itself, and gives it for every nanosecond of latency. Where the core
-        // is emulated, a pause costs more than that: it leaves the emulated code.
-        match self.spin(completions, deadline.min(Instant::now() + SHORT), || ()) {
-            Err(CompletionError::TimedOut) => self.spin(completions, deadline, std::thread::yield_now),
-            other => other,
-        }
+        // Neither a pause nor a yield between the polls: whoever polls has a core to itself, and gives it for every nanosecond of
+        // latency. Where the core is emulated, a pause costs more than that: it leaves the emulated code. And a yield invites what moves
+        // the bytes of a software device to this core, away from the one whose cache has them.
+        self.spin(completions, deadline, || ())
     }
 
     fn spin(

@@ -63,11 +63,7 @@ fn between(operation: &str, [from, to]: [&RegionName; 2], options: &[&str]) -> C
 }
 
 /// Runs it; every byte must have arrived.
-pub(crate) fn measure(
-    operation: &str,
-    ends: [&RegionName; 2],
-    options: &[&str],
-) -> Result<Vec<Measured>> {
+pub(crate) fn measure(operation: &str, ends: [&RegionName; 2], options: &[&str]) -> Result<Vec<Measured>> {
     let output = succeed(&mut between(operation, ends, options))?;
     let Report { measurements } = serde_json::from_str(&output)?;
     ensure!(measurements.iter().all(|measured| measured.verified), "bytes were wrong: {output}");

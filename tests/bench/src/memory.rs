@@ -73,7 +73,9 @@ impl Memory {
     pub(crate) fn wait_for(&self, bytes: u64) -> Result<()> {
         until(&format!("programs without leases have {bytes} bytes of {}", self.file), PATIENCE, || {
             Ok(match self.file.strip_suffix("/allocate") {
-                Some(pool) => fs::read_to_string(format!("{pool}/available"))?.trim().parse::<u64>()? >= bytes,
+                Some(pool) => {
+                    fs::read_to_string(format!("{pool}/available"))?.trim().parse::<u64>()? >= bytes
+                }
                 None => {
                     let regions = Client::connect()?.regions()?;
                     regions.iter().any(|region| region.name == self.region && region.free == region.size)

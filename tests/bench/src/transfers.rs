@@ -1,12 +1,13 @@
-//! `peermemctl bench` and perftest, one after the other on the same memory, several times. Both poll: perftest can't sleep while it
-//! writes or reads.
+//! `peermemctl bench` and perftest, one after the other on the same memory, several times. Perftest polls, since it can't sleep while
+//! it writes or reads. Ours polls where latency is measured; where bandwidth is, it sleeps, as it does unless told otherwise.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use peermem::proto::RegionName;
 use peermem_bench::{Goal, Row};
 
 use crate::{
-    ctl,
+    ctl::{self, Measured},
     memory::{Kind, Memory},
     perftest::{self, Figure},
 };
@@ -48,10 +49,8 @@ pub(crate) fn run(operation: Operation, kind: Kind) -> Result<()> {
             // A machine that gets slower and slower is neither's advantage.
             for is_ours in [round % 2 == 0, round % 2 != 0] {
                 if is_ours {
-                    for measured in ctl::measure(name, ends, &["--poll", &sizes])? {
-                        rate.ours.push(measured.bytes_per_second / 1e6);
-                        time.ours.push(measured.latency_ns.p50 as f64 / 1e3);
-                    }
+                    rate.ours.push(ours(name, ends, &[&sizes])?.bytes_per_second / 1e6);
+                    time.ours.push(ours(name, ends, &[&sizes, "--poll"])?.latency_ns.p50 as f64 / 1e3);
                 } else {
                     rate.theirs.push(perftest::measure(bandwidth, Figure::Bandwidth, &memory, size)?);
                     time.theirs.push(perftest::measure(latency, Figure::Latency, &memory, size)?);
@@ -70,6 +69,11 @@ pub(crate) fn run(operation: Operation, kind: Kind) -> Result<()> {
         row.goal(Goal::AtMost(1.0)).print();
     }
     Ok(())
+}
+
+/// What `peermemctl bench` measures of one size.
+fn ours(operation: &str, ends: [&RegionName; 2], options: &[&str]) -> Result<Measured> {
+    ctl::measure(operation, ends, options)?.pop().context("no size was measured")
 }
 
 /// What either side reached in turns, with messages of one size or of all.
