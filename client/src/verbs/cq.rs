@@ -244,25 +244,21 @@ impl CompletionQueue {
         completions: &mut Vec<Completion>,
         deadline: Instant,
     ) -> Result<(), CompletionError> {
+        /// How many polls there are to a look at the clock, which takes longer than one.
+        const POLLS: u32 = 64;
         // Neither a pause nor a yield between the polls: whoever polls has a core to itself, and gives it for every nanosecond of
         // latency. Where the core is emulated, a pause costs more than that: it leaves the emulated code. And a yield invites what moves
         // the bytes of a software device to this core, away from the one whose cache has them.
-        self.spin(completions, deadline, || ())
-    }
-
-    fn spin(
-        &self,
-        completions: &mut Vec<Completion>,
-        deadline: Instant,
-        between: fn(),
-    ) -> Result<(), CompletionError> {
-        while self.poll(completions)? == 0 {
+        loop {
+            for _ in 0..POLLS {
+                if self.poll(completions)? > 0 {
+                    return Ok(());
+                }
+            }
             if Instant::now() >= deadline {
                 return Err(CompletionError::TimedOut);
             }
-            between();
         }
-        Ok(())
     }
 
     /// Sleeps until there is a completion, after spinning for as long as a short transfer takes.
@@ -273,10 +269,13 @@ impl CompletionQueue {
     pub fn wait(&self, completions: &mut Vec<Completion>, deadline: Instant) -> Result<(), CompletionError> {
         /// A few round trips, and about what a sleep and a wake-up cost.
         const SPIN: Duration = Duration::from_micros(100);
-        // Yielding, because with soft-RoCE the transfer may need this very core.
-        match self.spin(completions, deadline.min(Instant::now() + SPIN), std::thread::yield_now) {
-            Err(CompletionError::TimedOut) => {}
-            other => return other,
+        let asleep_from = deadline.min(Instant::now() + SPIN);
+        while Instant::now() < asleep_from {
+            if self.poll(completions)? > 0 {
+                return Ok(());
+            }
+            // With soft-RoCE the transfer may need this very core.
+            std::thread::yield_now();
         }
         loop {
             self.arm()?;

@@ -10,10 +10,11 @@ mod table;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::project;
+use crate::vm::Failure;
 use catalogue::{BENCHMARKS, Benchmark};
 use machine::Machine;
 use report::Report;
@@ -38,7 +39,7 @@ pub(crate) struct BenchOptions {
 /// Runs the benchmarks. One that ends early is told of, and doesn't keep the others from running.
 ///
 /// # Errors
-/// When there is no benchmark of a name, or results can't be written.
+/// When there is no benchmark of a name, results can't be written, or it is interrupted.
 pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode> {
     if options.list {
         for benchmark in BENCHMARKS {
@@ -60,6 +61,9 @@ pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode> {
                 if options.docs && !docs::refresh(&document, &report)? {
                     println!("{} has no place for {}", document.display(), benchmark.name);
                 }
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Interrupted)) => {
+                return Err(error).context("the benchmarks aren't complete");
             }
             Err(error) => {
                 eprintln!("error: {}: {error:#}", benchmark.name);
