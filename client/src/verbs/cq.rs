@@ -9,7 +9,6 @@ use std::{
 };
 
 use peermem_verbs_sys::{self as sys, inline};
-use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
@@ -18,6 +17,7 @@ use super::{
     completion::{self, Completion},
     handle::{CloseError, Handle, check},
     number::{Qpn, WorkId},
+    outstanding::Outstanding,
 };
 use crate::errno::Errno;
 
@@ -126,10 +126,7 @@ pub struct CompletionQueue {
 struct State {
     /// Entries not promised to a queue pair.
     free: u32,
-    /// The next number that the device sees. Never used twice, so that an entry that a destroyed queue pair left behind
-    /// matches nothing.
-    next: u64,
-    posted: FxHashMap<u64, Posted>,
+    posted: Outstanding,
     /// Where the device's entries are put when they are polled. Kept, since clearing so much for a poll that finds nothing takes
     /// longer than the poll.
     entries: [sys::ibv_wc; BATCH as usize],
@@ -137,35 +134,6 @@ struct State {
 
 /// How many entries are polled at a time.
 const BATCH: u8 = 16;
-
-/// Work requests of one number that the device may still be working on.
-#[derive(Debug)]
-struct Posted {
-    id: WorkId,
-    qpn: Qpn,
-    /// One of them has failed, which has been told. The queue pair is in its error state, and the others will be flushed.
-    failed: bool,
-    /// Keeps the memory registered until the device is done with it.
-    _regions: Kept,
-}
-
-/// Memory regions in use. The first is apart from the others, since mostly there are none, and a vector without members
-/// takes no memory.
-#[derive(Debug, Default)]
-struct Kept {
-    first: Option<Arc<MemoryRegion>>,
-    others: Vec<Arc<MemoryRegion>>,
-}
-
-impl Kept {
-    fn add(&mut self, region: &Arc<MemoryRegion>) {
-        match self.others.last().or(self.first.as_ref()) {
-            Some(last) if Arc::ptr_eq(last, region) => {}
-            Some(_) => self.others.push(Arc::clone(region)),
-            None => self.first = Some(Arc::clone(region)),
-        }
-    }
-}
 
 impl CompletionQueue {
     /// A queue with room for at least `entries`, whose events go to `channel`.
@@ -186,8 +154,7 @@ impl CompletionQueue {
             .map_err(context.failed("ibv_create_cq"))?;
         let state = Mutex::new(State {
             free: entries,
-            next: 0,
-            posted: FxHashMap::default(),
+            posted: Outstanding::default(),
             entries: [sys::ibv_wc::zeroed(); BATCH as usize],
         });
         Ok(Arc::new(Self { handle, channel: channel.clone(), state }))
@@ -213,9 +180,9 @@ impl CompletionQueue {
         let before = completions.len();
         for raw in &entries[..count] {
             if raw.status == sys::IBV_WC_SUCCESS {
-                let posted = posted.remove(&raw.wr_id);
+                let posted = posted.take(raw.wr_id);
                 completions.extend(posted.map(|posted| completion::from_abi(raw, posted.id, posted.qpn)));
-            } else if let Some(posted) = posted.get_mut(&raw.wr_id).filter(|posted| !posted.failed) {
+            } else if let Some(posted) = posted.get(raw.wr_id).filter(|posted| !posted.failed) {
                 posted.failed = true;
                 completions.push(completion::from_abi(raw, posted.id, posted.qpn));
             }
@@ -317,23 +284,17 @@ impl CompletionQueue {
         qpn: Qpn,
         regions: impl IntoIterator<Item = &'a Arc<MemoryRegion>>,
     ) -> u64 {
-        let mut kept = Kept::default();
-        regions.into_iter().for_each(|region| kept.add(region));
-        let mut state = self.state();
-        let number = state.next;
-        state.next += 1;
-        state.posted.insert(number, Posted { id, qpn, failed: false, _regions: kept });
-        number
+        self.state().posted.note(id, qpn, regions)
     }
 
     /// Takes back requests that weren't posted after all.
     pub(super) fn retract(&self, number: u64) {
-        self.state().posted.remove(&number);
+        self.state().posted.take(number);
     }
 
     /// Lets go of all that a destroyed queue pair had outstanding.
     pub(super) fn forget(&self, qpn: Qpn) {
-        self.state().posted.retain(|_, posted| posted.qpn != qpn);
+        self.state().posted.forget(qpn);
     }
 
     /// The state stays consistent whatever a panicking thread was doing: every change is a single insertion or removal.

@@ -24,6 +24,7 @@ mod memory;
 mod mr;
 mod number;
 mod odp;
+mod outstanding;
 mod pd;
 mod port;
 mod post;
