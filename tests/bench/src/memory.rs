@@ -1,12 +1,12 @@
 //! Memory that both leases and perftest reach: a region of the daemon's, and the file that perftest maps.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use peermem::{
     Client,
-    proto::{Method, ProviderKind, RegionName},
+    proto::{Method, ProviderKind, Region, RegionName},
 };
 
 use crate::{ctl, wait::until};
@@ -19,16 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Kind {
     /// The buffers of two drives: an emulated device is asked for each word.
     Drives,
-    /// Two device DAXes: memory as good as the host's.
+    /// Two device DAXes: memory as fast as the host's.
     Dax,
 }
 
 /// One end's.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    region: RegionName,
-    file: String,
-    method: Method,
+    region: Region,
+    /// The folder of a drive's pool; a device DAX has none.
+    pool: Option<PathBuf>,
 }
 
 impl Kind {
@@ -38,49 +38,46 @@ impl Kind {
             Self::Drives => ProviderKind::P2pmem,
             Self::Dax => ProviderKind::Dax,
         };
-        let [from, to] = ctl::first_two(provider)?.map(|region| {
-            let file = match self {
-                Self::Drives => {
-                    let device = region.device.context("a drive's buffer has an owner")?;
-                    format!("/sys/bus/pci/devices/{device}/p2pmem/allocate")
-                }
-                // The benchmark's config names it so.
-                Self::Dax => format!("/dev/{}", region.name),
-            };
-            anyhow::Ok(Memory { region: region.name, file, method: region.method })
-        });
-        Ok([from?, to?])
+        Ok(ctl::first_two(provider)?.map(|region| {
+            let pool = region.device.filter(|_| self == Self::Drives);
+            let pool = pool.map(|device| format!("/sys/bus/pci/devices/{device}/p2pmem").into());
+            Memory { region, pool }
+        }))
     }
 }
 
 impl Memory {
     /// What is leased.
-    pub(crate) fn region(&self) -> &RegionName {
-        &self.region
+    pub(crate) fn name(&self) -> &RegionName {
+        &self.region.name
     }
 
     /// What perftest maps.
-    pub(crate) fn file(&self) -> &str {
-        &self.file
+    pub(crate) fn file(&self) -> PathBuf {
+        match &self.pool {
+            Some(pool) => pool.join("allocate"),
+            // The benchmark's config names the region so.
+            None => format!("/dev/{}", self.region.name).into(),
+        }
     }
 
     /// Whether it is registered on demand.
     pub(crate) fn is_on_demand(&self) -> bool {
-        self.method == Method::OnDemand
+        self.region.method == Method::OnDemand
     }
 
     /// Waits until programs without leases may have that much: after a lease has ended, the daemon takes all of it and zeroes it.
     pub(crate) fn wait_for(&self, bytes: u64) -> Result<()> {
-        until(&format!("programs without leases have {bytes} bytes of {}", self.file), PATIENCE, || {
-            Ok(match self.file.strip_suffix("/allocate") {
-                Some(pool) => {
-                    fs::read_to_string(format!("{pool}/available"))?.trim().parse::<u64>()? >= bytes
-                }
-                None => {
-                    let regions = Client::connect()?.regions()?;
-                    regions.iter().any(|region| region.name == self.region && region.free == region.size)
-                }
-            })
+        let what = format!("programs without leases have {bytes} bytes of {}", self.name());
+        until(&what, PATIENCE, || match &self.pool {
+            Some(pool) => {
+                let available = fs::read_to_string(pool.join("available"))?;
+                Ok(available.trim().parse::<u64>().context("a number of bytes was expected")? >= bytes)
+            }
+            None => {
+                let regions = Client::connect()?.regions()?;
+                Ok(regions.iter().any(|region| region.name == *self.name() && region.free == region.size))
+            }
         })
     }
 }

@@ -46,7 +46,7 @@ fn run(program: &str, figure: Figure, [from, to]: &[Memory; 2], size: u64) -> Re
         memory.wait_for(2 * size)?;
         let mut command = Command::new(program);
         command.args(["--ib-dev=rxe0", "--CPU-freq", &format!("--port={PORT}"), &format!("--size={size}")]);
-        command.arg(format!("--mmap={}", memory.file()));
+        command.arg(format!("--mmap={}", memory.file().display()));
         if memory.is_on_demand() {
             command.arg("--odp");
         }

@@ -39,7 +39,7 @@ pub(crate) fn run(operation: Operation, kind: Kind) -> Result<()> {
     let memory = kind.both()?;
     let name = operation.to_possible_value().context("every operation has a name")?;
     let (name, (bandwidth, latency, what)) = (name.get_name(), programs(operation));
-    let ends = memory.each_ref().map(Memory::region);
+    let ends = memory.each_ref().map(Memory::name);
     let (mut rates, mut times) = (Vec::new(), Vec::new());
     for size in SIZES {
         let mut rate = Turns { of: format!("{} KiB", size >> 10), ours: Vec::new(), theirs: Vec::new() };
