@@ -63,7 +63,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode> {
                 }
             }
             Err(error) if matches!(error.downcast_ref(), Some(Failure::Interrupted)) => {
-                return Err(error).context("the benchmarks aren't complete");
+                return Err(error).context("interrupted: the benchmarks aren't complete");
             }
             Err(error) => {
                 eprintln!("error: {}: {error:#}", benchmark.name);
