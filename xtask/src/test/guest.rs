@@ -164,7 +164,9 @@ fn run_one(machine: &mut Machine, program: &Program) -> Result<(Counts, String, 
     };
     let guest = match result {
         Ok(_) => Guest::Usable,
-        Err(Failure::Interrupted) => return Err(Failure::Interrupted).context("interrupted: the tests aren't complete"),
+        Err(Failure::Interrupted) => {
+            return Err(Failure::Interrupted).context("interrupted: the tests aren't complete");
+        }
         Err(failure) => {
             say(&format!("{}: {failure}", program.name));
             counts.failed.push(failure.to_string());
