@@ -127,13 +127,7 @@ struct State {
     /// Entries not promised to a queue pair.
     free: u32,
     posted: Outstanding,
-    /// Where the device's entries are put when they are polled. Kept, since clearing so much for a poll that finds nothing takes
-    /// longer than the poll.
-    entries: [sys::ibv_wc; BATCH as usize],
 }
-
-/// How many entries are polled at a time.
-const BATCH: u8 = 16;
 
 impl CompletionQueue {
     /// A queue with room for at least `entries`, whose events go to `channel`.
@@ -152,11 +146,7 @@ impl CompletionQueue {
         // SAFETY: the queue was just made and nobody else has it.
         let handle = unsafe { Handle::new("completion queue", raw, context.verbs.ibv_destroy_cq) }
             .map_err(context.failed("ibv_create_cq"))?;
-        let state = Mutex::new(State {
-            free: entries,
-            posted: Outstanding::default(),
-            entries: [sys::ibv_wc::zeroed(); BATCH as usize],
-        });
+        let state = Mutex::new(State { free: entries, posted: Outstanding::default() });
         Ok(Arc::new(Self { handle, channel: channel.clone(), state }))
     }
 
@@ -171,23 +161,35 @@ impl CompletionQueue {
     ///
     /// [`CompletionError::Operation`].
     pub fn poll(&self, completions: &mut Vec<Completion>) -> Result<usize, CompletionError> {
-        let mut state = self.state();
-        let State { entries, posted, .. } = &mut *state;
-        // SAFETY: the queue is live and there is room for as many entries.
-        let count =
-            unsafe { inline::ibv_poll_cq(self.handle.as_ptr(), c_int::from(BATCH), entries.as_mut_ptr()) };
-        let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq")(Errno::new(count)))?;
+        /// A device that completes faster than they are taken mustn't keep the caller here.
+        const MOST: usize = 16;
         let before = completions.len();
-        for raw in &entries[..count] {
-            if raw.status == sys::IBV_WC_SUCCESS {
-                let posted = posted.take(raw.wr_id);
-                completions.extend(posted.map(|posted| completion::from_abi(raw, posted.id, posted.qpn)));
-            } else if let Some(posted) = posted.get(raw.wr_id).filter(|posted| !posted.failed) {
-                posted.failed = true;
-                completions.push(completion::from_abi(raw, posted.id, posted.qpn));
+        for _ in 0..MOST {
+            // One by one, since mostly there is none, and clearing room for many takes longer than a poll. Without the lock, which who
+            // polls all the time would keep from who posts.
+            let mut entry = sys::ibv_wc::zeroed();
+            // SAFETY: the queue is live and there is room for one entry.
+            match unsafe { inline::ibv_poll_cq(self.handle.as_ptr(), 1, &raw mut entry) } {
+                0 => break,
+                1 => completions.extend(self.complete(&entry)),
+                error => return Err(failed("ibv_poll_cq")(Errno::new(error))),
             }
         }
         Ok(completions.len() - before)
+    }
+
+    /// What an entry says of requests that somebody still waits for.
+    fn complete(&self, entry: &sys::ibv_wc) -> Option<Completion> {
+        let mut state = self.state();
+        let (id, qpn) = if entry.status == sys::IBV_WC_SUCCESS {
+            let posted = state.posted.take(entry.wr_id)?;
+            (posted.id, posted.qpn)
+        } else {
+            let posted = state.posted.get(entry.wr_id).filter(|posted| !posted.failed)?;
+            posted.failed = true;
+            (posted.id, posted.qpn)
+        };
+        Some(completion::from_abi(entry, id, qpn))
     }
 
     /// Asks for an event at the next completion. Poll once more after arming: a completion in between causes none.

@@ -15,7 +15,8 @@ use super::{
 /// | 32 bits: how many were noted before | 32 bits: their place |
 /// ```
 ///
-/// So an entry that a destroyed queue pair left behind matches nothing, though its place has another tenant.
+/// So an entry that a destroyed queue pair left behind matches nothing, though its place has another tenant: entries are polled in the
+/// order in which they came, so it is polled long before 2^32 more were noted.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     places: Slab<Posted>,

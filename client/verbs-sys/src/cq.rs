@@ -27,7 +27,7 @@ abi! {
     const IBV_WC_GRH: c_uint = 1 << 0;
     const IBV_WC_WITH_IMM: c_uint = 1 << 1;
 
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Clone, Copy)]
     record struct ibv_wc {
         wr_id: u64,
         status: ibv_wc_status,

@@ -43,7 +43,7 @@ impl fmt::Display for Place {
 }
 
 /// Starts the daemon, with room in the drives' buffers for programs that have no leases, and runs that subcommand; with
-/// `gpu` so that soft-RoCE takes dma-bufs.
+/// `gpu` so that soft-RoCE takes dma-bufs, with `dax` so that the daemon serves two device DAXes.
 macro_rules! guest {
     (dax $subcommand:literal) => {
         concat!(
