@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::progress::say;
-use crate::project;
+use crate::project::{self, CargoProfile};
 use crate::vm::{DEFAULT_PROFILE, Prepared, to_own_output};
 
 /// The script, in the checkout and in the guest.
@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// # Errors
 /// When the set-up fails or the guest doesn't come up.
 pub(crate) fn demo() -> Result<ExitCode> {
-    let prepared = Prepared::new(DEFAULT_PROFILE)?;
+    let prepared = Prepared::new(DEFAULT_PROFILE, CargoProfile::Guest)?;
     prepared.tree.install_file(&project::root().join(SCRIPT), INSTALLED, 0o755)?;
     let mut machine = prepared.boot(None)?;
     say("starting peermemd and the demo in the guest");

@@ -27,7 +27,7 @@ pub(crate) fn log(name: &str) -> PathBuf {
 /// A cargo profile that programs are built with to be installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CargoProfile {
-    /// For users.
+    /// For users, and for benchmarks.
     Release,
     /// For the guest: built sooner.
     Guest,

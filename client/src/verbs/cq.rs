@@ -165,17 +165,28 @@ impl CompletionQueue {
         const MOST: usize = 16;
         let before = completions.len();
         for _ in 0..MOST {
-            // One by one, since mostly there is none, and clearing room for many takes longer than a poll. Without the lock, which who
-            // polls all the time would keep from who posts.
-            let mut entry = sys::ibv_wc::zeroed();
-            // SAFETY: the queue is live and there is room for one entry.
-            match unsafe { inline::ibv_poll_cq(self.handle.as_ptr(), 1, &raw mut entry) } {
-                0 => break,
-                1 => completions.extend(self.complete(&entry)),
-                error => return Err(failed("ibv_poll_cq")(Errno::new(error))),
+            if !self.take(completions)? {
+                break;
             }
         }
         Ok(completions.len() - before)
+    }
+
+    /// Takes one entry, if there is one; whether there was. It adds nothing if nobody waits for it any more.
+    ///
+    /// One by one, since mostly there is none, and clearing room for many takes longer than a poll. Without the lock, which who polls all
+    /// the time would keep from who posts.
+    fn take(&self, completions: &mut Vec<Completion>) -> Result<bool, CompletionError> {
+        let mut entry = sys::ibv_wc::zeroed();
+        // SAFETY: the queue is live and there is room for one entry.
+        match unsafe { inline::ibv_poll_cq(self.handle.as_ptr(), 1, &raw mut entry) } {
+            0 => Ok(false),
+            1 => {
+                completions.extend(self.complete(&entry));
+                Ok(true)
+            }
+            error => Err(failed("ibv_poll_cq")(Errno::new(error))),
+        }
     }
 
     /// What an entry says of requests that somebody still waits for.
@@ -203,7 +214,7 @@ impl CompletionQueue {
             .map_err(failed("ibv_req_notify_cq"))
     }
 
-    /// Polls until there is a completion: the lowest latency, at the price of a core.
+    /// Polls until there is a completion, and takes that one: the lowest latency, at the price of a core.
     ///
     /// # Errors
     ///
@@ -218,9 +229,10 @@ impl CompletionQueue {
         // Neither a pause nor a yield between the polls: whoever polls has a core to itself, and gives it for every nanosecond of
         // latency. Where the core is emulated, a pause costs more than that: it leaves the emulated code. And a yield invites what moves
         // the bytes of a software device to this core, away from the one whose cache has them.
+        let before = completions.len();
         loop {
             for _ in 0..POLLS {
-                if self.poll(completions)? > 0 {
+                if self.take(completions)? && completions.len() > before {
                     return Ok(());
                 }
             }

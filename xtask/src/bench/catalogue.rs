@@ -18,7 +18,8 @@ pub(super) struct Benchmark {
 pub(super) enum Place {
     /// On this machine: `peermem-bench` with this subcommand, in the release profile.
     Host(&'static str),
-    /// In a guest: these commands, for bash.
+    /// In a guest: these commands, for bash. Its programs are of the release profile too: they stand beside others that are
+    /// optimised as a whole.
     Guest {
         /// Which guest.
         profile: &'static str,

@@ -9,7 +9,7 @@ use peermem_bench::Row;
 use super::catalogue::{Benchmark, Place};
 use crate::command::run_logged;
 use crate::progress::Step;
-use crate::project;
+use crate::project::{self, CargoProfile};
 use crate::vm::{Output, Prepared};
 
 /// How long a benchmark in a guest may take, under emulation.
@@ -58,7 +58,7 @@ fn on_host(name: &str, subcommand: &str) -> Result<String> {
 }
 
 fn in_guest(name: &str, profile: &str, commands: &str) -> Result<String> {
-    let prepared = Prepared::new(profile)?;
+    let prepared = Prepared::new(profile, CargoProfile::Release)?;
     let mut machine = prepared.boot(None)?;
     let step = Step::new(format!("Benchmark in the guest: {name}"));
     let (mut printed, mut said) = (Vec::new(), Vec::new());

@@ -29,13 +29,18 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Builds the product and fills a tree in `folder` with it, for a guest of `profile`.
+    /// Builds the product by `programs` and fills a tree in `folder` with it, for a guest of `profile`.
     ///
     /// # Errors
     /// When the build fails or a file can't be copied.
-    pub(crate) fn build(folder: &Path, guest: &Guest, profile: &Profile) -> Result<Self> {
+    pub(crate) fn build(
+        folder: &Path,
+        guest: &Guest,
+        profile: &Profile,
+        programs: CargoProfile,
+    ) -> Result<Self> {
         let own: Vec<_> = PROGRAMS.iter().map(|(program, _)| *program).collect();
-        let product = Product::build(CargoProfile::Guest, &own)?;
+        let product = Product::build(programs, &own)?;
         let step = Step::new("Tree of the guest");
         let tree = Tree { root: folder.join("tree") };
         let package = product.deb(&step)?;

@@ -10,7 +10,7 @@ use super::libtest;
 use super::report::{Counts, Report};
 use super::scenarios::{self, Scenario};
 use crate::progress::{Step, say};
-use crate::project;
+use crate::project::{self, CargoProfile};
 use crate::vm::{DEFAULT_PROFILE, Failure, Machine, Prepared};
 
 /// How long one test program may take.
@@ -52,7 +52,7 @@ pub(super) fn run(filter: Option<&str>, report: &mut Report) -> Result<()> {
         profiles.entry(DEFAULT_PROFILE.to_owned()).or_default();
     }
     for (profile, scenarios) in profiles {
-        let prepared = Prepared::new(&profile)?;
+        let prepared = Prepared::new(&profile, CargoProfile::Guest)?;
         let mut programs = Vec::new();
         for scenario in scenarios {
             let to = format!("{FOLDER}/{}", scenario.name);

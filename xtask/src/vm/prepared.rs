@@ -10,7 +10,7 @@ use super::qemu::Files;
 use super::{Machine, Profile};
 use crate::guest::{Guest, Tree};
 use crate::progress::Step;
-use crate::project;
+use crate::project::{self, CargoProfile};
 
 /// How long a guest may take from QEMU's start until its devices are set up. It takes a tenth of
 /// this on an idle machine of two cores.
@@ -27,15 +27,15 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Sets up whatever is missing, builds the product and installs it for a guest of `profile`.
+    /// Sets up whatever is missing, builds the product by `programs` and installs it for a guest of `profile`.
     ///
     /// # Errors
     /// Says which step failed, and why.
-    pub(crate) fn new(profile: &str) -> Result<Self> {
+    pub(crate) fn new(profile: &str, programs: CargoProfile) -> Result<Self> {
         let profile = Profile::load(profile)?;
         let guest = Guest::set_up(profile.kernel)?;
         let folder = tempfile::Builder::new().prefix("peermem-vm-").tempdir()?;
-        let tree = Tree::build(folder.path(), &guest, &profile)?;
+        let tree = Tree::build(folder.path(), &guest, &profile, programs)?;
         Ok(Prepared { profile, tree, guest, folder })
     }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{Output, Prepared, profile};
+use crate::project::CargoProfile;
 
 /// Where the guest has the script.
 const SCRIPT: &str = "usr/libexec/peermem-vm/script";
@@ -23,6 +24,9 @@ pub(crate) struct RunOptions {
     /// Seconds that the script may take
     #[arg(long, value_name = "SECS", default_value_t = 900)]
     timeout: u64,
+    /// Install the programs as users get them, which takes minutes to build
+    #[arg(long)]
+    release: bool,
     /// Keep the guest's console in FILE
     #[arg(long, value_name = "FILE")]
     keep_console: Option<PathBuf>,
@@ -46,7 +50,8 @@ pub(crate) struct RunOptions {
 /// When the set-up fails, or the guest does before the script runs.
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let script = options.script_text()?;
-    let prepared = Prepared::new(&options.machine)?;
+    let programs = if options.release { CargoProfile::Release } else { CargoProfile::Guest };
+    let prepared = Prepared::new(&options.machine, programs)?;
     prepared.tree.install(script.as_bytes(), SCRIPT, 0o755)?;
     let mut machine = prepared.boot(options.keep_console.as_deref())?;
 

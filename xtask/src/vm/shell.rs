@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::Prepared;
 use super::qemu::{self, Mode};
 use crate::progress::{Step, say};
+use crate::project::CargoProfile;
 
 /// Boots a guest of `profile` and connects its console to the terminal until its shell ends.
 ///
@@ -18,7 +19,7 @@ pub(crate) fn shell(profile: &str) -> Result<ExitCode> {
         std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
         "a shell needs a terminal; `cargo xtask vm run SCRIPT` doesn't"
     );
-    let prepared = Prepared::new(profile)?;
+    let prepared = Prepared::new(profile, CargoProfile::Guest)?;
     let size = rustix::termios::tcgetwinsize(std::io::stdout())?;
     let kind = std::env::var("TERM").unwrap_or_else(|_| "vt220".into());
     let terminal = format!("TERM='{kind}'\nROWS={}\nCOLUMNS={}\n", size.ws_row, size.ws_col);

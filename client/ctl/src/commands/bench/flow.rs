@@ -50,10 +50,15 @@ pub(super) fn flow<M: Mover>(plan: &Plan, depth: u32, mut mover: M) -> Result<Fl
     let mut latency = Histogram::new_with_bounds(1, longest, 3).context("no room for a histogram")?;
     let (mut begun, mut ended) = (0_u64, 0_u64);
     let mut last = began;
+    // How long the message before took: noted while the next one is under way, not while nothing is.
+    let mut took = None;
     loop {
         while begun - ended < u64::from(depth) && last < stop && mover.has_room() {
             mover.begin(begun)?;
             begun += 1;
+        }
+        if let Some(took) = took.take() {
+            latency.saturating_record(took);
         }
         if begun == ended && last >= stop {
             break;
@@ -66,7 +71,7 @@ pub(super) fn flow<M: Mover>(plan: &Plan, depth: u32, mut mover: M) -> Result<Fl
         let now = Instant::now();
         if depth == 1 && finished > 0 {
             let one = (now - last) / M::HOPS;
-            latency.saturating_record(u64::try_from(one.as_nanos()).unwrap_or(u64::MAX));
+            took = Some(u64::try_from(one.as_nanos()).unwrap_or(u64::MAX));
         }
         last = now;
     }
