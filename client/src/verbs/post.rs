@@ -146,14 +146,21 @@ impl QueuePair {
     /// By a doorbell for every `N`, whose lists lie on the stack.
     fn start<const N: usize>(&self, id: WorkId, batch: &[Work]) -> Result<(), PostError> {
         let Some(last) = batch.len().checked_sub(1) else { return Ok(()) };
-        // All are looked at before the first is started.
-        batch.iter().try_for_each(|work| self.element(work).map(drop))?;
-        let number = self.core.cq.note(id, self.core.qpn, batch.iter().map(|work| work.local().region()));
+        // All are looked at before the first is started; those of one doorbell are in any case.
+        if batch.len() > N {
+            batch.iter().try_for_each(|work| self.element(work).map(drop))?;
+        }
+        let mut number = None;
         for (at, works) in (0..).step_by(N).zip(batch.chunks(N)) {
             let mut elements = [const { sys::ibv_sge::zeroed() }; N];
             let mut requests = [const { sys::ibv_send_wr::zeroed() }; N];
-            for ((work, element), request) in works.iter().zip(&mut elements).zip(&mut requests) {
+            for (work, element) in works.iter().zip(&mut elements) {
                 *element = self.element(work)?;
+            }
+            let number = *number.get_or_insert_with(|| {
+                self.core.cq.note(id, self.core.qpn, batch.iter().map(|work| work.local().region()))
+            });
+            for ((work, element), request) in works.iter().zip(&mut elements).zip(&mut requests) {
                 *request = work.to_abi(number, element);
             }
             let requests = &mut requests[..works.len()];

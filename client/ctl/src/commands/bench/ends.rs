@@ -248,6 +248,10 @@ impl Mover for Direct<'_> {
         Ok(self.pipeline.start(self.local.clone(), self.remote, ByteLen::ZERO)?)
     }
 
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.pipeline.flush()?)
+    }
+
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32> {
         Ok(self.pipeline.wait(waiting, deadline)?)
     }

@@ -34,6 +34,10 @@ pub(super) trait Mover {
     fn has_room(&self) -> bool;
     /// Begins one.
     fn begin(&mut self, number: u64) -> Result<()>;
+    /// Leaves none of those that were begun to wait for others.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Waits until the device has moved some, or until there may be room for more; returns how many it has moved.
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32>;
     /// What is left to do once the device has moved one.
@@ -58,6 +62,7 @@ pub(super) fn flow<M: Mover>(plan: &Plan, depth: u32, mut mover: M) -> Result<Fl
             begun += 1;
         }
         if let Some(took) = took.take() {
+            mover.flush()?;
             latency.saturating_record(took);
         }
         if begun == ended && last >= stop {
