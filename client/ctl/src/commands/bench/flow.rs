@@ -52,33 +52,29 @@ pub(super) fn flow<M: Mover>(plan: &Plan, depth: u32, mut mover: M) -> Result<Fl
     let (stop, deadline) = (began + plan.duration, began + plan.duration + PATIENCE);
     let longest = u64::try_from((plan.duration + PATIENCE).as_nanos())?;
     let mut latency = Histogram::new_with_bounds(1, longest, 3).context("no room for a histogram")?;
-    let (mut begun, mut ended) = (0_u64, 0_u64);
+    let (mut begun, mut ended, mut finished) = (0_u64, 0_u64, 0_u32);
     let mut last = began;
-    // How long the message before took: noted while the next one is under way, not while nothing is.
-    let mut took = None;
     loop {
         while begun - ended < u64::from(depth) && last < stop && mover.has_room() {
             mover.begin(begun)?;
             begun += 1;
         }
-        if let Some(took) = took.take() {
-            mover.flush()?;
-            latency.saturating_record(took);
-        }
-        if begun == ended && last >= stop {
-            break;
-        }
-        let finished = u64::from(mover.wait(plan.waiting, deadline)?);
-        for number in ended..ended + finished {
-            mover.end(number)?;
-        }
-        ended += finished;
+        mover.flush()?;
+        // From one start to the next, as perftest has it: while nothing is under way, nothing is to be noted.
         let now = Instant::now();
         if depth == 1 && finished > 0 {
             let one = (now - last) / M::HOPS;
-            took = Some(u64::try_from(one.as_nanos()).unwrap_or(u64::MAX));
+            latency.saturating_record(u64::try_from(one.as_nanos()).unwrap_or(u64::MAX));
         }
         last = now;
+        if begun == ended && last >= stop {
+            break;
+        }
+        finished = mover.wait(plan.waiting, deadline)?;
+        for _ in 0..finished {
+            mover.end(ended)?;
+            ended += 1;
+        }
     }
     let cpu = self::cpu().saturating_sub(cpu);
     Ok(Flow { depth, messages: ended, elapsed: last - began, cpu, latency })
