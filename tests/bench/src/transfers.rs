@@ -1,5 +1,5 @@
-//! `peermemctl bench` and perftest, one after the other on the same memory, several times. Perftest polls, since it can't sleep while
-//! it writes or reads. Ours polls where latency is measured; where bandwidth is, it sleeps, as it does unless told otherwise.
+//! `peermemctl bench` and perftest, one after the other on the same memory, several times. Both poll: perftest can't sleep while it
+//! writes or reads. What ours reaches asleep, as it waits unless told otherwise, has a row of its own.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -40,29 +40,37 @@ pub(crate) fn run(operation: Operation, kind: Kind) -> Result<()> {
     let name = operation.to_possible_value().context("every operation has a name")?;
     let (name, (bandwidth, latency, what)) = (name.get_name(), programs(operation));
     let ends = memory.each_ref().map(Memory::name);
-    let (mut rates, mut times) = (Vec::new(), Vec::new());
+    let (mut rates, mut asleep, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for size in SIZES {
         let mut rate = Turns { of: format!("{} KiB", size >> 10), ours: Vec::new(), theirs: Vec::new() };
         let mut time = rate.clone();
+        let mut slept = rate.clone();
         let sizes = format!("--sizes={size}");
         for round in 0..ROUNDS {
             // A machine that gets slower and slower is neither's advantage.
             for is_ours in [round % 2 == 0, round % 2 != 0] {
                 if is_ours {
-                    rate.ours.push(ours(name, ends, &[&sizes])?.bytes_per_second / 1e6);
-                    time.ours.push(ours(name, ends, &[&sizes, "--poll"])?.latency_ns.p50 as f64 / 1e3);
+                    let polled = ours(name, ends, &[&sizes, "--poll"])?;
+                    rate.ours.push(polled.bytes_per_second / 1e6);
+                    time.ours.push(polled.latency_ns.p50 as f64 / 1e3);
+                    slept.ours.push(ours(name, ends, &[&sizes])?.bytes_per_second / 1e6);
                 } else {
                     rate.theirs.push(perftest::measure(bandwidth, Figure::Bandwidth, &memory, size)?);
                     time.theirs.push(perftest::measure(latency, Figure::Latency, &memory, size)?);
                 }
             }
         }
+        slept.theirs.clone_from(&rate.theirs);
         rates.push(rate);
+        asleep.push(slept);
         times.push(time);
     }
     for Turns { of, ours, theirs } in with_all(rates) {
         let row = Row::in_turns(format!("{name}, {of}"), &ours, "MB/s", bandwidth, &theirs);
         row.goal(Goal::AtLeast(1.0)).print();
+    }
+    if let Some(Turns { of, ours, theirs }) = with_all(asleep).pop() {
+        Row::in_turns(format!("{name}, {of}, asleep"), &ours, "MB/s", bandwidth, &theirs).print();
     }
     for Turns { of, ours, theirs } in with_all(times) {
         let row = Row::in_turns(format!("{name}, {of}, {what}"), &ours, "µs", latency, &theirs);
