@@ -198,7 +198,10 @@ pub fn encode_call<C: Call>(parameters: &C, more: bool) -> serde_json::Result<Ve
 /// # Errors
 /// None in practice, as for [`encode_call`].
 pub fn encode_reply<R: Serialize>(parameters: &R, continues: bool) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&OutgoingReply { parameters, continues })
+    // As long as most replies are, so that they aren't copied while they grow.
+    let mut bytes = Vec::with_capacity(512);
+    serde_json::to_writer(&mut bytes, &OutgoingReply { parameters, continues })?;
+    Ok(bytes)
 }
 
 /// Reads a reply to a call of type `C`.

@@ -1,6 +1,6 @@
 //! What one user may hold, whatever the policy says.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use peermem_proto::{ByteLen, Refusal};
 
@@ -32,7 +32,7 @@ pub struct Held {
 
 /// What every user holds.
 #[derive(Debug, Default)]
-pub(super) struct Users(HashMap<u32, Held>);
+pub(super) struct Users(BTreeMap<u32, Held>);
 
 impl Users {
     pub(super) fn of(&self, uid: u32) -> Held {

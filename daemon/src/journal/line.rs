@@ -1,5 +1,7 @@
 //! One line: `CRC32 JSON\n`, the checksum as eight hexadecimal digits, over the bytes of the JSON.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use super::WriteError;
@@ -22,7 +24,7 @@ pub(super) fn encode(value: &impl Serialize, to: &mut Vec<u8>) -> Result<(), Wri
     if json.len() > MAX_JSON {
         return Err(WriteError::RecordTooLong { bytes: json.len() });
     }
-    prefix.copy_from_slice(checksum(json).as_bytes());
+    prefix.copy_from_slice(&checksum(json));
     to.push(b'\n');
     Ok(())
 }
@@ -30,11 +32,13 @@ pub(super) fn encode(value: &impl Serialize, to: &mut Vec<u8>) -> Result<(), Wri
 /// The JSON of a whole line, if its checksum is right.
 pub(super) fn decode(line: &[u8]) -> Option<&[u8]> {
     let (prefix, json) = line.strip_suffix(b"\n")?.split_at_checked(PREFIX)?;
-    (checksum(json).as_bytes() == prefix).then_some(json)
+    (checksum(json) == prefix).then_some(json)
 }
 
-fn checksum(json: &[u8]) -> String {
-    format!("{:08x} ", crc32fast::hash(json))
+fn checksum(json: &[u8]) -> [u8; PREFIX] {
+    let mut prefix = [0; PREFIX];
+    write!(&mut prefix[..], "{:08x} ", crc32fast::hash(json)).expect("eight digits and a blank fit");
+    prefix
 }
 
 #[cfg(test)]

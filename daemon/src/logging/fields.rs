@@ -45,6 +45,15 @@ impl Line<'_> {
 }
 
 impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // `Debug` looks at it character by character.
+        if value.bytes().all(|byte| is_plain(byte) && !matches!(byte, b'"' | b'\\')) {
+            self.record_debug(field, &format_args!("\"{value}\""));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if self.result.is_ok() {
             self.result = self.put(field.name(), format_args!("{value:?}"));
@@ -57,7 +66,7 @@ struct Printable<'a, 'w>(&'a mut Writer<'w>);
 
 impl Write for Printable<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if text.bytes().all(is_plain) {
             return self.0.write_str(text);
         }
         text.chars().try_for_each(|char| match char.is_control() {
@@ -65,4 +74,9 @@ impl Write for Printable<'_, '_> {
             false => self.0.write_char(char),
         })
     }
+}
+
+/// Whether it is a character that Rust writes as it is, quotation marks and backslashes apart.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }

@@ -12,8 +12,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
 
+mod clock;
 mod fields;
 
+use clock::Clock;
 use fields::Fields;
 
 /// Starts logging. A filter that can't be read is reported, and `info` taken instead.
@@ -40,7 +42,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt::layer().with_writer(writer).fmt_fields(Fields).with_ansi(ansi).with_target(false)
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_timer(Clock).fmt_fields(Fields);
+    layer.with_ansi(ansi).with_target(false)
 }
 
 /// Whether `stderr` is the journal's stream, whose device and inode systemd puts into `JOURNAL_STREAM`. A process that was

@@ -1,6 +1,6 @@
 //! What the log says of leases: one line a decision, its parts as fields.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use peermem_proto::{Event, Initiator, Lease};
 
@@ -61,8 +61,13 @@ fn initiators(lease: &Lease) -> String {
 
 /// The initiators of a call or a lease, where there are any.
 pub(super) fn join<'a>(initiators: impl Iterator<Item = &'a Initiator>) -> Option<String> {
-    let names: Vec<_> = initiators.map(ToString::to_string).collect();
-    (!names.is_empty()).then(|| names.join(","))
+    let mut names = String::new();
+    for initiator in initiators {
+        let comma = if names.is_empty() { "" } else { "," };
+        // A string takes everything.
+        let _ = write!(names, "{comma}{initiator}");
+    }
+    (!names.is_empty()).then_some(names)
 }
 
 /// How much of which region, and for whom.

@@ -1,6 +1,6 @@
 //! Held pools: memory is zeroed on threads of its own, and ended leases' memory is waited for.
 
-use std::{collections::HashMap, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use peermem_proto::{ByteLen, ByteRange, LeaseId, PciAddress, RegionName};
 use tokio::{sync::mpsc, task::AbortHandle};
@@ -213,7 +213,7 @@ async fn look_until_settled(mut waits: impl FnMut() -> bool) {
 }
 
 /// Has one task of a kind for a device: the latest.
-fn replace(tasks: &mut HashMap<PciAddress, AbortHandle>, device: PciAddress, task: AbortHandle) {
+fn replace(tasks: &mut BTreeMap<PciAddress, AbortHandle>, device: PciAddress, task: AbortHandle) {
     if let Some(earlier) = tasks.insert(device, task) {
         earlier.abort();
     }

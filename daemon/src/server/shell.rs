@@ -1,7 +1,7 @@
 //! Between the pure core and the world: carries out effects.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     time::Instant,
 };
@@ -63,12 +63,12 @@ struct Todo {
 #[derive(Debug)]
 pub struct Shell {
     pub(super) broker: Broker<LiveTopology>,
-    pub(super) sources: HashMap<RegionName, Source>,
+    pub(super) sources: BTreeMap<RegionName, Source>,
     /// Carved memory that isn't on its way to the client yet.
-    pub(super) carved: HashMap<LeaseId, Carved>,
-    /// Memory that waits behind a token.
+    pub(super) carved: BTreeMap<LeaseId, Carved>,
+    /// Memory that waits behind a token. Hashed, so that the time of a look says nothing of the tokens that there are.
     pub(super) delegated: HashMap<Token, Carved>,
-    waiting: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     answered: Option<(Ticket, Outcome)>,
     events: broadcast::Sender<Rc<Event>>,
     pub(super) users: Users,
@@ -90,9 +90,9 @@ pub struct Shell {
     pub(super) p2pmem: Option<P2pmemRules>,
     pub(super) functions: Functions,
     /// What waits for the kernel to want a function back.
-    pub(super) watches: HashMap<PciAddress, AbortHandle>,
+    pub(super) watches: BTreeMap<PciAddress, AbortHandle>,
     /// What looks whether memory of a function has come back.
-    pub(super) looks: HashMap<PciAddress, AbortHandle>,
+    pub(super) looks: BTreeMap<PciAddress, AbortHandle>,
 }
 
 impl Shell {
@@ -109,10 +109,10 @@ impl Shell {
         let functions = Functions::new(settings.vfio.clone(), memory.store());
         Self {
             broker: Broker::new(clock::now(), topology, policy, limits, instance),
-            sources: HashMap::new(),
-            carved: HashMap::new(),
+            sources: BTreeMap::new(),
+            carved: BTreeMap::new(),
             delegated: HashMap::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             answered: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
             users: Users::new(settings.connections),
@@ -131,8 +131,8 @@ impl Shell {
             work,
             p2pmem: settings.p2pmem.clone(),
             functions,
-            watches: HashMap::new(),
-            looks: HashMap::new(),
+            watches: BTreeMap::new(),
+            looks: BTreeMap::new(),
         }
     }
 

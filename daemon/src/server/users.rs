@@ -1,7 +1,7 @@
 //! What a user's connections cost the daemon, and the bounds of it. What a user *holds* is the core's matter.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -34,12 +34,12 @@ const SWEEP_FROM: usize = 256;
 #[derive(Debug)]
 pub(super) struct Users {
     bounds: Connections,
-    users: HashMap<u32, User>,
+    users: BTreeMap<u32, User>,
 }
 
 impl Users {
     pub(super) fn new(bounds: Connections) -> Self {
-        Self { bounds, users: HashMap::new() }
+        Self { bounds, users: BTreeMap::new() }
     }
 
     pub(super) fn bounds(&self) -> Connections {

@@ -1,6 +1,7 @@
 //! Receiving: bytes and descriptors in, whole messages out.
 
 use std::{
+    cell::RefCell,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
@@ -11,9 +12,13 @@ use thiserror::Error;
 
 use crate::{MAX_FDS, MAX_MESSAGE};
 
-/// How much one system call reads at most. Nearly every message is shorter than this, and as much has to be zeroed for every
-/// read.
+/// How much one system call reads at most. Nearly every message is shorter than this.
 const READ: usize = 4 * 1024;
+
+thread_local! {
+    /// Where system calls read to: it would have to be zeroed for each otherwise.
+    static CHUNK: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
+}
 
 /// The kernel's own bound on descriptors in one control message (`SCM_MAX_FD`, include/net/scm.h). With room for
 /// all of them, none is lost for want of room.
@@ -124,22 +129,23 @@ impl Reader {
     /// # Errors
     /// What `recvmsg(2)` says; `WouldBlock` and `Interrupted` leave everything as it was.
     pub fn fill(&mut self, socket: impl AsFd) -> io::Result<Fill> {
-        let mut chunk = [0_u8; READ];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received =
-            recvmsg(socket, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let (bytes, flags) = CHUNK.with_borrow_mut(|chunk| {
+            let received =
+                recvmsg(socket, &mut [IoSliceMut::new(chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            self.buffer.extend_from_slice(chunk.get(..received.bytes).unwrap_or_default());
+            io::Result::Ok((received.bytes, received.flags))
+        })?;
 
         self.carried.append(std::mem::take(&mut self.latest));
-        self.latest.lost = received.flags.contains(ReturnFlags::CTRUNC);
+        self.latest.lost = flags.contains(ReturnFlags::CTRUNC);
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 fds.for_each(|fd| self.latest.push(fd));
             }
         }
-        let bytes = chunk.get(..received.bytes).unwrap_or_default();
-        self.buffer.extend_from_slice(bytes);
-        Ok(if bytes.is_empty() { Fill::End } else { Fill::Data })
+        Ok(if bytes == 0 { Fill::End } else { Fill::Data })
     }
 
     /// The next whole message, or `None` when more must be read first.
