@@ -176,17 +176,15 @@ impl Session {
     }
 
     async fn send(&self, mut message: Outgoing) -> Result<(), End> {
-        let stream = &self.stream;
+        // The socket nearly always has room.
+        if self.try_send(&mut message)? {
+            return Ok(());
+        }
         let send = async {
             loop {
-                // Tried before it waits: the socket nearly always has room.
-                match stream.try_io(Interest::WRITABLE, || message.send(stream.as_fd())) {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-                    Err(error) if is_transient(&error) => {}
-                    Err(error) if is_hangup(&error) => return Err(End::Closed),
-                    Err(error) => return Err(error.into()),
+                self.stream.writable().await?;
+                if self.try_send(&mut message)? {
+                    return Ok(());
                 }
             }
         };
@@ -194,6 +192,21 @@ impl Session {
             biased;
             sent = timeout(self.stall, send) => sent.unwrap_or(Err(End::Stalled(self.stall))),
             () = self.peer.died() => Err(End::Died),
+        }
+    }
+
+    /// Sends as much as there is room for; whether that was all.
+    fn try_send(&self, message: &mut Outgoing) -> Result<bool, End> {
+        let stream = &self.stream;
+        loop {
+            match stream.try_io(Interest::WRITABLE, || message.send(stream.as_fd())) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_hangup(&error) => return Err(End::Closed),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
