@@ -180,6 +180,15 @@ impl Messages {
         self.start(local, 0)
     }
 
+    /// Hands over what waits for others to be handed over with.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`].
+    pub fn flush(&mut self) -> Result<(), TransferError> {
+        self.batches.hand_over(&mut self.endpoint)
+    }
+
     /// Waits until a message has gone or one has come; returns how many have gone.
     ///
     /// # Errors
@@ -187,7 +196,7 @@ impl Messages {
     /// [`TransferError`].
     pub fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32, TransferError> {
         self.tell()?;
-        self.batches.hand_over(&mut self.endpoint)?;
+        self.flush()?;
         self.batches.wait(&self.endpoint, waiting, deadline)?;
         let mut told = Vec::new();
         let (arrived, credits) = (&mut self.arrived, &mut self.credits);

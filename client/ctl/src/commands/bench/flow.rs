@@ -21,7 +21,7 @@ pub(super) struct Flow {
     pub(super) elapsed: Duration,
     /// CPU time of this process; the kernel's threads that a software device works in are not in it.
     pub(super) cpu: Duration,
-    /// Nanoseconds from start to completion, one message at a time.
+    /// Nanoseconds from a start to the next one's, one message at a time.
     pub(super) latency: Histogram<u64>,
 }
 
@@ -35,9 +35,7 @@ pub(super) trait Mover {
     /// Begins one.
     fn begin(&mut self, number: u64) -> Result<()>;
     /// Leaves none of those that were begun to wait for others.
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
+    fn flush(&mut self) -> Result<()>;
     /// Waits until the device has moved some, or until there may be room for more; returns how many it has moved.
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32>;
     /// What is left to do once the device has moved one.

@@ -112,6 +112,10 @@ impl Mover for Bounced<'_> {
         Ok(self.pipeline.start(self.near.part(offset, self.size)?, self.remote, offset)?)
     }
 
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.pipeline.flush()?)
+    }
+
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32> {
         Ok(self.pipeline.wait(waiting, deadline)?)
     }

@@ -27,6 +27,10 @@ impl Mover for Sent<'_> {
         Ok(self.messages.send(self.buffers.outgoing(self.size)?)?)
     }
 
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.messages.flush()?)
+    }
+
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32> {
         Ok(self.messages.wait(waiting, deadline)?)
     }
@@ -44,6 +48,10 @@ impl Mover for Answered<'_> {
 
     fn begin(&mut self, number: u64) -> Result<()> {
         self.0.begin(number)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.0.flush()
     }
 
     fn wait(&mut self, waiting: Waiting, deadline: Instant) -> Result<u32> {
